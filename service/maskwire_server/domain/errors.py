@@ -1,0 +1,84 @@
+"""The errors that the domain raises, each with a code that says what kind of failure it is.
+
+Codes are independent of any transport: `transport/errors.py` holds the one table that maps them to
+gRPC statuses. The public message of an error is written for the caller; private detail belongs in
+the log, not here.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+class ErrorCode(enum.Enum):
+    """What kind of failure it is, independent of the transport that reports it."""
+
+    INVALID_ARGUMENT = enum.auto()
+    """The request breaks a rule whatever the state of the server: the field and rule are named."""
+    IMAGE_NOT_FOUND = enum.auto()
+    """The image digest is unknown here (or no longer held): send the bytes again."""
+    MODEL_NOT_FOUND = enum.auto()
+    """No model of that name is served."""
+    FILE_NOT_FOUND = enum.auto()
+    """No stored file of that name belongs to the caller."""
+    UNSUPPORTED_BY_MODEL = enum.auto()
+    """The request is valid, but the chosen model cannot serve it; the message says what could."""
+    SOURCE_DISABLED = enum.auto()
+    """The server's settings do not allow this kind of source or destination."""
+    PAYLOAD_TOO_LARGE = enum.auto()
+    """A configured limit on bytes or pixels is exceeded."""
+    OVERLOADED = enum.auto()
+    """A bounded queue is full; try again after `retry_after`."""
+    DEADLINE_EXCEEDED = enum.auto()
+    """The caller's deadline passed before the work was done."""
+    SHUTTING_DOWN = enum.auto()
+    """The server is draining and takes no new work; another replica may serve the call."""
+    MODEL_UNAVAILABLE = enum.auto()
+    """A model could not be loaded or its device failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One broken rule: `field` is the path in the request (`prompts[2].box.x_max`)."""
+
+    field: str
+    description: str
+
+
+class MaskwireError(Exception):
+    """Base of every error that the domain raises on purpose.
+
+    Attributes:
+        code: The kind of failure.
+        message: Text for the caller.
+        violations: The broken rules, for `INVALID_ARGUMENT`.
+        retry_after: When trying again makes sense, for `OVERLOADED`.
+        resource: Name of what was not found or not available, e.g. a digest or a model name.
+    """
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        violations: tuple[FieldViolation, ...] = (),
+        retry_after: timedelta | None = None,
+        resource: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.violations = violations
+        self.retry_after = retry_after
+        self.resource = resource
+
+
+def invalid_field(field: str, rule: str) -> MaskwireError:
+    """Make the error for one broken rule; `field` is the path of the field in the request."""
+    return MaskwireError(
+        ErrorCode.INVALID_ARGUMENT,
+        f"{field}: {rule}",
+        violations=(FieldViolation(field=field, description=rule),),
+    )
