@@ -1,0 +1,1 @@
+"""The Maskwire client library and command line."""

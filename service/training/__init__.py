@@ -1,0 +1,1 @@
+"""Training of maskwire-nano: the scene generator, the losses, the loop and its evaluation."""
