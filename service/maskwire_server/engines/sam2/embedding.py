@@ -1,0 +1,25 @@
+"""What the SAM 2 engine keeps of an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ...domain.engine import ImageEmbedding
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sam2Embedding(ImageEmbedding):
+    """The image encoder's output, ready for the mask decoder; on the engine's device.
+
+    With S the side of the network's input and C its embedding width:
+
+    Attributes:
+        image_embed: Shape (1, C, S/16, S/16), with the embedding for "no memory" added.
+        high_res_features: Shapes (1, C/8, S/4, S/4) and (1, C/4, S/8, S/8), already projected for
+            the mask decoder; empty for networks that do without.
+    """
+
+    image_embed: torch.Tensor
+    high_res_features: tuple[torch.Tensor, ...]

@@ -1,0 +1,209 @@
+"""The SAM 2 engine: encodes an image once and decodes any number of prompts on the embedding.
+
+Decoding calls the prompt encoder and mask decoder on the embedding directly, so that, unlike with
+upstream's predictor, no image or prompt is ever remembered. Objects of one request whose prompts
+have the same structure are decoded in one batch; requests are never batched with each other, so
+that no request's masks depend on another's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...domain.engine import (
+    EngineFactory,
+    ImageEmbedding,
+    MaskCandidate,
+    ModelDescription,
+    ModelSpecification,
+    ObjectPrediction,
+    SegmentationEngine,
+)
+from ...domain.errors import ErrorCode, MaskwireError
+from ...domain.geometry import Box, ImageSize
+from ...domain.logits import MaskLogits
+from ...domain.prompts import ObjectPrompts, PromptKind
+from .. import catalogue
+from ..device import Placement, reporting_device_failure, resolve
+from ..weights import read_state, verified_digest
+from .embedding import Sam2Embedding
+from .loading import build_network, load_weights, packaged_config
+from .preprocessing import network_input
+from .prompts import PromptBatch, batched
+
+_MAX_OBJECTS = 128
+# Objects decoded at once: each takes some tens of MB of the device while it is decoded at 1024 px.
+_BATCH_LIMIT = 16
+
+
+class Sam2Engine(SegmentationEngine):
+    """One SAM 2 network on one device."""
+
+    def __init__(self, network: Any, description: ModelDescription, placement: Placement) -> None:
+        """Take over a network with its weights.
+
+        Args:
+            network: A `sam2.modeling.sam2_base.SAM2Base`; moved to the placement's device.
+            description: What the engine says about itself.
+            placement: Where and how to compute.
+        """
+        self._description = description
+        self._placement = placement
+        with self._computing():
+            self._network = network.to(placement.device).eval()
+            # Depends on the architecture alone; upstream computes it anew for every prompt.
+            self._position_encoding = network.sam_prompt_encoder.get_dense_pe()
+
+    @property
+    def description(self) -> ModelDescription:
+        """What the model is and can do."""
+        return self._description
+
+    def encode(self, pixels: NDArray[np.uint8]) -> Sam2Embedding:
+        """Encode an image; see `SegmentationEngine.encode`."""
+        network = self._network
+        with self._computing():
+            image = network_input(pixels, network.image_size, self._placement.device)
+            levels = network.forward_image(image)["backbone_fpn"]
+            image_embed = levels[-1]
+            if network.directly_add_no_mem_embed:
+                image_embed = image_embed + network.no_mem_embed.view(1, -1, 1, 1)
+            high_res = tuple(levels[-3:-1]) if network.use_high_res_features_in_sam else ()
+        return Sam2Embedding(
+            image_size=ImageSize(width_px=pixels.shape[1], height_px=pixels.shape[0]),
+            size_bytes=sum(
+                tensor.untyped_storage().nbytes() for tensor in (image_embed, *high_res)
+            ),
+            image_embed=image_embed,
+            high_res_features=high_res,
+        )
+
+    def decode(
+        self,
+        embedding: ImageEmbedding,
+        objects: Sequence[ObjectPrompts],
+        *,
+        multimask: bool,
+    ) -> list[ObjectPrediction]:
+        """Decode prompts into logits at a quarter of the network's side.
+
+        A mask alone is a valid prompt, but a weak one for this family of networks, as upstream.
+        The logits are not bounded, so that thresholding them at the image's resolution gives what
+        upstream's predictor gives. See `SegmentationEngine.decode`.
+        """
+        if not isinstance(embedding, Sam2Embedding):
+            raise TypeError(f"{type(embedding).__name__} is not an embedding of this engine")
+        window = Box.covering(embedding.image_size)
+        candidates: list[tuple[MaskCandidate, ...]] = [()] * len(objects)
+        encoder = self._network.sam_prompt_encoder
+        with self._computing():
+            for batch in batched(
+                objects,
+                embedding.image_size,
+                network_side=self._network.image_size,
+                mask_side=encoder.mask_input_size[0],
+                batch_limit=_BATCH_LIMIT,
+                device=self._placement.device,
+            ):
+                logits, scores = self._decode_batch(embedding, batch, multimask)
+                for position, masks, ious in zip(batch.positions, logits, scores, strict=True):
+                    candidates[position] = tuple(
+                        MaskCandidate(MaskLogits(mask, window), float(iou))
+                        for mask, iou in zip(masks, ious, strict=True)
+                    )
+        return [
+            ObjectPrediction(prompts.object_id, answers)
+            for prompts, answers in zip(objects, candidates, strict=True)
+        ]
+
+    def close(self) -> None:
+        """Free the device's memory; the engine is not used again."""
+        del self._network, self._position_encoding
+        if self._placement.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _decode_batch(
+        self, embedding: Sam2Embedding, batch: PromptBatch, multimask: bool
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return logits (objects, candidates, rows, columns) and predicted IoUs of a batch."""
+        points = None if batch.coordinates is None else (batch.coordinates, batch.labels)
+        sparse, dense = self._network.sam_prompt_encoder(
+            points=points, boxes=None, masks=batch.masks
+        )
+        logits, scores, _, _ = self._network.sam_mask_decoder(
+            image_embeddings=embedding.image_embed,
+            image_pe=self._position_encoding,
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=multimask,
+            repeat_image=len(batch.positions) > 1,
+            high_res_features=list(embedding.high_res_features),
+        )
+        return logits.float().cpu().numpy(), scores.float().cpu().numpy()
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        with (
+            reporting_device_failure(self._description.name),
+            torch.inference_mode(),
+            self._placement.autocast(),
+        ):
+            yield
+
+
+class Sam2EngineFactory(EngineFactory):
+    """Loads SAM 2 networks: the published ones by name, any other by configuration and weights."""
+
+    def load(self, specification: ModelSpecification) -> Sam2Engine:
+        """Load a network onto its device; see `EngineFactory.load`."""
+        name, checkpoint = specification.name, specification.checkpoint
+        if checkpoint is None:
+            raise MaskwireError(
+                ErrorCode.MODEL_UNAVAILABLE,
+                f"model {name} has no checkpoint: run `maskwire models pull {name}` "
+                "or name a file in the settings",
+                resource=name,
+            )
+        config, architecture = _architecture(specification)
+        placement = resolve(specification.device, specification.precision)
+        digest = verified_digest(checkpoint, specification.sha256)
+        network = build_network(config)
+        load_weights(network, read_state(checkpoint), checkpoint)
+        entry = catalogue.find(name)
+        description = ModelDescription(
+            name=name,
+            engine=specification.engine,
+            architecture=architecture,
+            checkpoint_digest=f"sha256:{digest}",
+            prompt_kinds=frozenset({PromptKind.POINT, PromptKind.BOX, PromptKind.MASK}),
+            masks_per_object=network.sam_mask_decoder.num_multimask_outputs,
+            max_objects=_MAX_OBJECTS,
+            native_resolution_px=network.image_size,
+            supports_video=False,
+            device=str(placement.device),
+            precision=placement.precision,
+            license=entry.license if entry is not None else "unknown",
+        )
+        return Sam2Engine(network, description, placement)
+
+
+def _architecture(specification: ModelSpecification) -> tuple[Path, str]:
+    """Return the configuration's file and the architecture's name."""
+    if specification.config is not None:
+        return specification.config, specification.config.stem
+    entry = catalogue.find(specification.name)
+    if entry is None or not entry.config:
+        raise MaskwireError(
+            ErrorCode.MODEL_UNAVAILABLE,
+            f"the name {specification.name!r} implies no SAM 2 architecture: "
+            "name a configuration file in the settings",
+            resource=specification.name,
+        )
+    return packaged_config(entry.config), entry.name

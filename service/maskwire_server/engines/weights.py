@@ -1,0 +1,119 @@
+"""Files of weights: digests, reading torch and safetensors files, writing safetensors.
+
+What a file is for, where it lies and which model it fits is decided elsewhere (`checkpoints`, the
+engines).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ..domain.errors import ErrorCode, MaskwireError
+
+State = Mapping[str, torch.Tensor]
+
+
+def sha256_of(file: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal.
+
+    Raises:
+        MaskwireError: `MODEL_UNAVAILABLE` where the file cannot be read.
+    """
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise _unreadable(file, error.strerror or type(error).__name__) from error
+
+
+def verified_digest(file: Path, expected: str | None) -> str:
+    """Return the SHA-256 of a file after comparing it with what is expected.
+
+    Args:
+        expected: Hexadecimal digest, or None to accept any.
+
+    Raises:
+        MaskwireError: `MODEL_UNAVAILABLE` where the file cannot be read or has another digest.
+    """
+    digest = sha256_of(file)
+    if expected is not None and digest != expected.lower():
+        raise MaskwireError(
+            ErrorCode.MODEL_UNAVAILABLE,
+            f"{file} has SHA-256 {digest}, but {expected.lower()} was expected: "
+            "it is damaged or another file; fetch it again",
+            resource=str(file),
+        )
+    return digest
+
+
+def read_state(file: Path) -> State:
+    """Read named tensors onto the CPU from a `.safetensors` file or torch's `{"model": ...}`.
+
+    Torch's format is read with `weights_only=True`, which refuses code.
+
+    Raises:
+        MaskwireError: `MODEL_UNAVAILABLE` where the file cannot be read or holds something else.
+    """
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file, device="cpu")
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise _unreadable(file, error.strerror or type(error).__name__) from error
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+        raise _unreadable(file, "not a checkpoint of plain tensors") from error
+    state = content.get("model") if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(
+        isinstance(tensor, torch.Tensor) for tensor in state.values()
+    ):
+        raise _unreadable(file, 'not of the form {"model": {name: tensor}}')
+    return state
+
+
+def write_state(file: Path, state: State, metadata: str) -> None:
+    """Write tensors as safetensors, so that the file appears whole or not at all.
+
+    Equal arguments give an equal file, byte for byte.
+
+    Args:
+        file: Where to; its folder exists.
+        state: The tensors; each is written contiguous and without sharing.
+        metadata: Text kept in the file's header under the key `maskwire`.
+    """
+    tensors = {
+        name: tensor.detach().clone(memory_format=torch.contiguous_format)
+        for name, tensor in state.items()
+    }
+    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=".writing-")
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        save_file(tensors, temporary, metadata={"maskwire": metadata})
+        replace_durably(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def replace_durably(temporary: Path, file: Path) -> None:
+    """Move a finished temporary file to its name, after its content has reached the disk."""
+    with temporary.open("rb") as stream:
+        os.fsync(stream.fileno())
+    temporary.chmod(0o644)
+    temporary.replace(file)
+
+
+def _unreadable(file: Path, reason: str) -> MaskwireError:
+    return MaskwireError(
+        ErrorCode.MODEL_UNAVAILABLE,
+        f"checkpoint {file} cannot be read: {reason}",
+        resource=str(file),
+    )
