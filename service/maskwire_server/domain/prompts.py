@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from .geometry import Box, Point
 from .logits import MaskLogits
+from .masks import EncodedMask
 
 
 class PromptKind(enum.Enum):
@@ -44,13 +45,13 @@ class BoxPrompt:
 
 @dataclass(frozen=True, slots=True)
 class MaskPrompt:
-    """A mask of the object: a bitmap of the image's size, or logits of an earlier answer.
+    """A mask of the object, to refine.
 
     Attributes:
-        mask: Boolean bitmap of shape (height, width) of the image, or mask logits with their window.
+        mask: An encoded mask of exactly the image's size, or mask logits of an earlier answer.
     """
 
-    mask: NDArray[np.bool_] | MaskLogits
+    mask: EncodedMask | MaskLogits
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,55 @@
+"""What the domain reports about its work; `observability/` turns it into metrics."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Observer(Protocol):
+    """Receives measurements; every method is cheap, thread-safe and never raises."""
+
+    def stage_finished(self, stage: str, model: str, seconds: float) -> None:
+        """Report that `decode`, `encode`, `prompt` or `postprocess` took `seconds`."""
+
+    def queue_left(self, executor: str, seconds: float) -> None:
+        """Report that work waited `seconds` for an executor, e.g. `cuda:0` or `pixels`."""
+
+    def queue_depth_changed(self, executor: str, waiting: int, running: int) -> None:
+        """Report how much work waits for an executor and runs on it now."""
+
+    def overload_refused(self, executor: str) -> None:
+        """Report that an executor's full queue refused work."""
+
+    def cache_looked_up(self, cache: str, hit: bool) -> None:
+        """Report a look-up in the `embedding` or `image` cache."""
+
+    def cache_size_changed(self, cache: str, size_bytes: int, entries: int) -> None:
+        """Report what a cache holds now."""
+
+    def batch_decoded(self, model: str, objects: int) -> None:
+        """Report how many objects one decoder call served."""
+
+
+class SilentObserver:
+    """An observer that ignores everything: for tools and tests that measure nothing."""
+
+    def stage_finished(self, stage: str, model: str, seconds: float) -> None:
+        """Ignore it."""
+
+    def queue_left(self, executor: str, seconds: float) -> None:
+        """Ignore it."""
+
+    def queue_depth_changed(self, executor: str, waiting: int, running: int) -> None:
+        """Ignore it."""
+
+    def overload_refused(self, executor: str) -> None:
+        """Ignore it."""
+
+    def cache_looked_up(self, cache: str, hit: bool) -> None:
+        """Ignore it."""
+
+    def cache_size_changed(self, cache: str, size_bytes: int, entries: int) -> None:
+        """Ignore it."""
+
+    def batch_decoded(self, model: str, objects: int) -> None:
+        """Ignore it."""

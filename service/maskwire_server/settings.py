@@ -1,0 +1,207 @@
+"""Every setting of the server: the only place that reads the environment or a configuration file.
+
+Settings come, in falling order of precedence, from arguments, from environment variables
+(`MASKWIRE_` + group + `__` + field, e.g. `MASKWIRE_GRPC__PORT`), from the TOML file that
+`MASKWIRE_CONFIG` or `--config` names, and from the defaults below. `maskwire config` prints what
+is in force.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal, Self, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+CONFIG_FILE_VARIABLE = "MASKWIRE_CONFIG"
+"""Environment variable that names the TOML configuration file."""
+
+
+class SettingsError(Exception):
+    """The settings are not valid; the message names each field and rule."""
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class GrpcSettings(_Group):
+    """The gRPC endpoint."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for every interface."""
+    port: int = Field(default=50051, ge=0, le=65535)
+    """Port to listen on; 0 takes a free one."""
+    max_message_bytes: int = Field(default=64 * 2**20, ge=2**16)
+    """Largest message in either direction, in bytes; a larger one is RESOURCE_EXHAUSTED."""
+    default_deadline_s: float = Field(default=60.0, gt=0)
+    """Deadline of unary calls that bring none, in seconds."""
+    max_deadline_s: float = Field(default=600.0, gt=0)
+    """Longest deadline of unary calls, in seconds; a longer one is shortened to it."""
+    drain_notice_s: float = Field(default=0.5, ge=0)
+    """Pause between NOT_SERVING and refusing new calls at shutdown, so that balancers notice."""
+    shutdown_grace_s: float = Field(default=30.0, ge=0)
+    """Longest time that calls in flight may take to finish at shutdown, in seconds."""
+    enable_reflection: bool = True
+    """Serve gRPC reflection, so that tools can list and call methods."""
+    enable_channelz: bool = False
+    """Serve channelz, which shows every connection; for debugging."""
+    max_connection_age_s: float = Field(default=3600.0, gt=0)
+    """Age in seconds at which connections are closed gracefully, so that balancing evens out."""
+
+
+class MetricsSettings(_Group):
+    """The Prometheus endpoint."""
+
+    enabled: bool = True
+    """Serve metrics over HTTP."""
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = Field(default=9464, ge=0, le=65535)
+    """Port to listen on; 0 takes a free one."""
+
+
+class ModelSettings(_Group):
+    """One model to serve."""
+
+    name: str = Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name that requests use; a name of the catalogue implies the other fields."""
+    engine: str | None = None
+    """Engine that loads it, e.g. sam2; needed for models that the catalogue does not know."""
+    checkpoint: Path | None = None
+    """File with the weights (.safetensors, .pt); absent means the cache folder or the bundle."""
+    config: Path | None = None
+    """File with the architecture, for models that the catalogue does not know."""
+    device: str | None = None
+    """Device of this model; absent means the device of all."""
+    precision: Literal["auto", "fp32", "bf16"] | None = None
+    """Arithmetic of this model; absent means the precision of all."""
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Expected digest of the checkpoint file; a different one refuses to load."""
+
+
+class ModelsSettings(_Group):
+    """Which models are served, and where they run."""
+
+    serve: tuple[ModelSettings, ...] = Field(
+        default=(ModelSettings(name="maskwire-nano"),), min_length=1
+    )
+    """The models, the default one first."""
+    device: str = "auto"
+    """cpu, cuda, cuda:N, mps, or auto: the first accelerator there is."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the networks; auto is bf16 on cuda and fp32 elsewhere."""
+    cpu_threads: int = Field(default=0, ge=0)
+    """Threads of one network on the CPU; 0 leaves it to torch."""
+    cache_folder: Path = Path("~/.cache/maskwire")
+    """Folder of downloaded checkpoints."""
+
+
+class CacheSettings(_Group):
+    """What is kept between calls."""
+
+    embedding_bytes: int = Field(default=2**30, ge=0)
+    """Memory for image embeddings, in bytes."""
+    image_bytes: int = Field(default=256 * 2**20, ge=0)
+    """Memory for encoded images that callers may name by digest, in bytes."""
+
+
+class LimitSettings(_Group):
+    """Bounds on what is accepted."""
+
+    max_image_bytes: int = Field(default=48 * 2**20, ge=1)
+    """Largest encoded image, in bytes."""
+    max_image_pixels: int = Field(default=64_000_000, ge=1)
+    """Most pixels of an image, read from its header before it is decoded."""
+    max_image_side_px: int = Field(default=16_384, ge=1)
+    """Longest side of an image."""
+    max_prompts: int = Field(default=1024, ge=1, le=4096)
+    """Most prompts in a request."""
+    max_in_flight_calls: int = Field(default=512, ge=1)
+    """Most calls and streams at a time, health and reflection not counted."""
+    max_device_queue: int = Field(default=128, ge=0)
+    """Most calls that wait for a device; one more is RESOURCE_EXHAUSTED with RetryInfo."""
+    max_pixel_queue: int = Field(default=512, ge=0)
+    """Most calls that wait for decoding and encoding pictures on the CPU."""
+    pixel_threads: int = Field(default=0, ge=0)
+    """Threads that decode and encode pictures; 0 means one for each core."""
+
+
+class LoggingSettings(_Group):
+    """The log on standard error."""
+
+    format: Literal["auto", "console", "json"] = "auto"
+    """Lines for people or JSON; auto is console on a terminal and JSON elsewhere."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least level that is written."""
+
+
+class Settings(BaseSettings):
+    """All settings of the server."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MASKWIRE_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+    grpc: GrpcSettings = GrpcSettings()
+    """The gRPC endpoint."""
+    metrics: MetricsSettings = MetricsSettings()
+    """The Prometheus endpoint."""
+    models: ModelsSettings = ModelsSettings()
+    """Which models are served, and where they run."""
+    cache: CacheSettings = CacheSettings()
+    """What is kept between calls."""
+    limits: LimitSettings = LimitSettings()
+    """Bounds on what is accepted."""
+    logging: LoggingSettings = LoggingSettings()
+    """The log on standard error."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the configuration file below the environment."""
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+    @classmethod
+    def read(cls, config_file: Path | None = None, **overrides: object) -> Self:
+        """Read the settings from all sources.
+
+        Args:
+            config_file: TOML file to read instead of the one that the environment names.
+            overrides: Whole groups or fields of groups, as nested dictionaries; they win.
+
+        Raises:
+            SettingsError: A file is missing or unreadable, or a value breaks a rule.
+        """
+        named = config_file or os.environ.get(CONFIG_FILE_VARIABLE)
+        if named and not Path(named).is_file():
+            raise SettingsError(f"the configuration file {named} does not exist")
+
+        class Configured(cls):  # type: ignore[misc, valid-type]
+            model_config = SettingsConfigDict(toml_file=named)
+
+        try:
+            return cast(Self, Configured(**overrides))
+        except ValidationError as error:
+            lines = [
+                f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+                for item in error.errors()
+            ]
+            raise SettingsError("; ".join(lines)) from error
