@@ -1,0 +1,312 @@
+"""The folder of checkpoints: fetching the published ones, importing local files, finding them again.
+
+Layout: `<folder>/<model name>/` holds `weights-<16 hex>.safetensors`, named by the digest of the
+file that it was converted from, and `checkpoint.json`, which names the weights in force with their
+digest. The manifest is replaced last and atomically, so a reader sees the old pair or the new one.
+What catalogue names mean is in `catalogue`; reading weights into a network is the engines' part.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+from ..domain.engine import ModelSpecification
+from ..domain.errors import ErrorCode, MaskwireError
+from . import catalogue
+from .catalogue import CatalogueEntry, PublishedCheckpoint
+from .weights import State, read_state, replace_durably, verified_digest, write_state
+
+_MANIFEST = "checkpoint.json"
+
+
+class PullStage(enum.Enum):
+    """What a pull is busy with."""
+
+    DOWNLOADING = "downloading"
+    VERIFYING = "verifying"
+    CONVERTING = "converting"
+
+
+@dataclass(frozen=True, slots=True)
+class PullProgress:
+    """How far a pull is.
+
+    Attributes:
+        stage: What it is busy with.
+        done_bytes: Bytes of this stage that are done.
+        total_bytes: Bytes of this stage in all.
+    """
+
+    stage: PullStage
+    done_bytes: int
+    total_bytes: int
+
+
+ProgressListener = Callable[[PullProgress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledCheckpoint:
+    """Weights in the folder, ready to load.
+
+    Attributes:
+        name: Model name in the catalogue.
+        file: The weights as safetensors.
+        sha256: Digest of `file` in hexadecimal, taken when it was written.
+        source_sha256: Digest of the file that it was converted from.
+        is_published: Whether that was the published file of the catalogue; False for own weights.
+    """
+
+    name: str
+    file: Path
+    sha256: str
+    source_sha256: str
+    is_published: bool
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the weights' file."""
+        return self.file.stat().st_size
+
+
+def locate(name: str, folder: Path) -> InstalledCheckpoint | None:
+    """Return the checkpoint of a model in a folder, or None where there is none.
+
+    Raises:
+        MaskwireError: `MODEL_UNAVAILABLE` where the folder's record of it is damaged.
+    """
+    manifest = folder / name / _MANIFEST
+    try:
+        record = json.loads(manifest.read_text(encoding="utf-8"))
+        return InstalledCheckpoint(
+            name=name,
+            file=folder / name / str(record["file"]),
+            sha256=str(record["sha256"]),
+            source_sha256=str(record["source_sha256"]),
+            is_published=bool(record["is_published"]),
+        )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _unavailable(
+            f"{manifest} is damaged: run `maskwire models pull {name}` again", name
+        ) from error
+
+
+def installed(folder: Path) -> tuple[InstalledCheckpoint, ...]:
+    """Return the checkpoints of catalogue models in a folder, in the catalogue's order."""
+    found = (locate(entry.name, folder) for entry in catalogue.entries())
+    return tuple(checkpoint for checkpoint in found if checkpoint is not None)
+
+
+def specification_of(
+    name: str, folder: Path, *, device: str = "auto", precision: str = "auto"
+) -> ModelSpecification:
+    """Return what to load for a catalogue model: its weights in the folder with their digest.
+
+    Raises:
+        MaskwireError: `MODEL_NOT_FOUND` where the catalogue lacks the name; `MODEL_UNAVAILABLE`
+            where its weights have not been pulled.
+    """
+    entry = catalogue.require(name)
+    if entry.published is None:
+        return ModelSpecification(name, entry.engine, device=device, precision=precision)
+    checkpoint = locate(name, folder)
+    if checkpoint is None:
+        raise _unavailable(
+            f"the weights of {name} are not in {folder}: run `maskwire models pull {name}`", name
+        )
+    return ModelSpecification(
+        name,
+        entry.engine,
+        checkpoint=checkpoint.file,
+        device=device,
+        precision=precision,
+        sha256=checkpoint.sha256,
+    )
+
+
+def pull(
+    name: str,
+    folder: Path,
+    *,
+    source_file: Path | None = None,
+    progress: ProgressListener | None = None,
+    endpoint: str | None = None,
+) -> InstalledCheckpoint:
+    """Fetch a model's published weights, check them and install them in a folder.
+
+    Blocks for as long as it takes; safe to repeat, and to run in several processes at once. A
+    download that broke off is resumed by the next call.
+
+    Args:
+        name: Model name in the catalogue.
+        folder: The folder of checkpoints; made where absent.
+        source_file: Local file to install instead of fetching: torch's `{"model": state_dict}` or
+            safetensors. It need not be the published one (`is_published` tells), but its tensors
+            must fit the architecture.
+        progress: Called from this thread, or from the hub client's, as bytes are done.
+        endpoint: Base address of the model hub; None for the hub client's own default.
+
+    Raises:
+        MaskwireError: `MODEL_NOT_FOUND` where the catalogue lacks the name; `INVALID_ARGUMENT`
+            where the model ships with Maskwire; `MODEL_UNAVAILABLE` where the hub cannot be
+            reached or lacks the file, where the digest is not the expected one, or where the
+            tensors do not fit. Nothing that was installed before is touched then.
+    """
+    entry = catalogue.require(name)
+    if entry.published is None:
+        raise MaskwireError(
+            ErrorCode.INVALID_ARGUMENT, f"{name} ships with Maskwire: there is nothing to pull"
+        )
+    listener = progress or (lambda _: None)
+    home = folder / name
+    home.mkdir(parents=True, exist_ok=True)
+    if source_file is not None:
+        return _install(entry, entry.published, home, source_file, verified_digest(source_file, None), listener)
+    download_folder = home / "download"
+    fetched = _download(name, entry.published, download_folder, listener, endpoint)
+    listener(PullProgress(PullStage.VERIFYING, 0, entry.published.size_bytes))
+    try:
+        digest = verified_digest(fetched, entry.published.sha256)
+    except MaskwireError:
+        # Kept, it would be taken for a finished download by the next call.
+        shutil.rmtree(download_folder, ignore_errors=True)
+        raise
+    checkpoint = _install(entry, entry.published, home, fetched, digest, listener)
+    shutil.rmtree(download_folder, ignore_errors=True)
+    return checkpoint
+
+
+def _install(
+    entry: CatalogueEntry,
+    published: PublishedCheckpoint,
+    home: Path,
+    source: Path,
+    source_sha256: str,
+    listener: ProgressListener,
+) -> InstalledCheckpoint:
+    size = source.stat().st_size
+    listener(PullProgress(PullStage.CONVERTING, 0, size))
+    state = read_state(source)
+    _refuse_misfit(entry, state, source)
+    file = home / f"weights-{source_sha256[:16]}.safetensors"
+    metadata = {"model": entry.name, "architecture": entry.name, "source_sha256": source_sha256}
+    write_state(file, state, json.dumps(metadata, sort_keys=True))
+    checkpoint = InstalledCheckpoint(
+        name=entry.name,
+        file=file,
+        sha256=verified_digest(file, None),
+        source_sha256=source_sha256,
+        is_published=source_sha256 == published.sha256,
+    )
+    _write_manifest(home, checkpoint)
+    for other in home.glob("weights-*.safetensors"):
+        if other != file:
+            other.unlink(missing_ok=True)
+    listener(PullProgress(PullStage.CONVERTING, size, size))
+    return checkpoint
+
+
+def _refuse_misfit(entry: CatalogueEntry, state: State, source: Path) -> None:
+    """Fit the weights into a network once, so that a wrong file is refused now and not at serving.
+
+    Only the SAM 2 engine has published checkpoints of this form.
+    """
+    from .sam2.loading import build_network, load_weights, packaged_config  # seconds to import
+
+    load_weights(build_network(packaged_config(entry.config)), state, source)
+
+
+def _write_manifest(home: Path, checkpoint: InstalledCheckpoint) -> None:
+    record = {
+        "file": checkpoint.file.name,
+        "sha256": checkpoint.sha256,
+        "source_sha256": checkpoint.source_sha256,
+        "is_published": checkpoint.is_published,
+    }
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=home, prefix=".writing-", delete=False
+    ) as stream:
+        json.dump(record, stream, indent=2)
+    replace_durably(Path(stream.name), home / _MANIFEST)
+
+
+def _download(
+    name: str,
+    published: PublishedCheckpoint,
+    folder: Path,
+    listener: ProgressListener,
+    endpoint: str | None,
+) -> Path:
+    source = f"{published.repository}/{published.filename} on the model hub"
+    listener(PullProgress(PullStage.DOWNLOADING, 0, published.size_bytes))
+    try:
+        return Path(
+            hf_hub_download(
+                published.repository,
+                published.filename,
+                local_dir=folder,
+                endpoint=endpoint,
+                tqdm_class=cast(Any, _bar_for(listener, published.size_bytes)),
+            )
+        )
+    except LocalEntryNotFoundError as error:
+        raise _unavailable(
+            f"{source} cannot be reached: check the connection, or fetch the file elsewhere and "
+            f"run `maskwire models pull {name} --from FILE`",
+            name,
+        ) from error
+    except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise _unavailable(f"{source} does not exist or is not open to you", name) from error
+    except Exception as error:  # the client lets errors of its HTTP library and xet through
+        raise _unavailable(
+            f"the download of {source} failed ({type(error).__name__}: {error}); "
+            "run the command again to resume it",
+            name,
+        ) from error
+
+
+def _bar_for(listener: ProgressListener, total_bytes: int) -> type:
+    """Return a class that the hub client takes for a progress bar and that tells the listener."""
+
+    class ListenerBar:
+        def __init__(self, **options: Any) -> None:
+            self.total = int(options.get("total") or total_bytes)
+            self.n = int(options.get("initial") or 0)
+
+        def update(self, count: float | None = 1) -> None:
+            self.n += int(count or 0)
+            listener(PullProgress(PullStage.DOWNLOADING, self.n, self.total))
+
+        def update_transfer(self, count: float) -> None:
+            """Bytes on the wire; `update` tells those on disk."""
+
+        def set_postfix_str(self, text: str, refresh: bool = True) -> None: ...
+
+        def set_transfer_postfix_str(self, text: str, refresh: bool = True) -> None: ...
+
+        def close(self) -> None: ...
+
+        def __enter__(self) -> ListenerBar:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.close()
+
+    return ListenerBar
+
+
+def _unavailable(message: str, name: str) -> MaskwireError:
+    return MaskwireError(ErrorCode.MODEL_UNAVAILABLE, message, resource=name)
