@@ -1,1 +1,1 @@
-"""Generated protobuf code of the Maskwire contract."""
+"""Generated protobuf code of the Maskwire contract; see proto/maskwire."""

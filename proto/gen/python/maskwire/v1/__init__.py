@@ -1,1 +1,1 @@
-"""Generated messages and service stubs of maskwire.v1."""
+"""Generated messages and service stubs of the package maskwire.v1."""
