@@ -1,0 +1,230 @@
+"""The composition root: reads the settings and builds everything; nothing else constructs parts.
+
+`Application` is one running service: executors, models, domain services, the gRPC server and the
+metrics endpoint. `run_server` is what `maskwire serve` calls; `local_server` runs the same thing on
+a thread, for tools that want a service of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+
+import structlog
+
+from .domain.engine import ModelSpecification, SegmentationEngine
+from .domain.executor import BoundedExecutor
+from .domain.image_access import ImageAccess
+from .domain.images import ImageLimits
+from .domain.models import ModelRegistry, ServedModel
+from .domain.observer import Observer
+from .domain.segmentation_service import SegmentationService
+from .engines import device
+from .engines.checkpoints import specify
+from .engines.registry import load_engine
+from .observability.logging import configure_logging
+from .observability.metrics import Metrics
+from .observability.metrics_server import MetricsServer
+from .settings import ModelSettings, Settings
+from .transport.server import GrpcServer, build_server
+
+_log = structlog.get_logger(__name__)
+
+
+class Application:
+    """One running service.
+
+    Made by `start`, ended by `stop`; both are called on the same event loop.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        grpc_server: GrpcServer,
+        metrics_server: MetricsServer | None,
+        executors: tuple[BoundedExecutor, ...],
+        engines: tuple[SegmentationEngine, ...],
+    ) -> None:
+        self._settings = settings
+        self._grpc_server = grpc_server
+        self._metrics_server = metrics_server
+        self._executors = executors
+        self._engines = engines
+
+    @property
+    def port(self) -> int:
+        """Port that the gRPC server listens on."""
+        return self._grpc_server.port
+
+    @property
+    def metrics_port(self) -> int | None:
+        """Port of the metrics endpoint, or None where there is none."""
+        return None if self._metrics_server is None else self._metrics_server.port
+
+    @classmethod
+    async def start(cls, settings: Settings) -> Application:
+        """Load the models, then listen: a server that answers is ready.
+
+        Raises:
+            MaskwireError: `MODEL_UNAVAILABLE` where a model cannot be loaded.
+            OSError: A port is taken.
+        """
+        metrics = Metrics()
+        engines = await asyncio.to_thread(_load_engines, settings)
+        models, device_executors = _place(engines, settings, metrics)
+        pixels = BoundedExecutor(
+            "pixels",
+            settings.limits.pixel_threads or os.cpu_count() or 1,
+            settings.limits.max_pixel_queue,
+            metrics,
+        )
+        images = ImageAccess(
+            pixels,
+            image_limits(settings),
+            metrics,
+            embedding_budget_bytes=settings.cache.embedding_bytes,
+            image_budget_bytes=settings.cache.image_bytes,
+        )
+        segmentation = SegmentationService(
+            models, images, pixels, metrics, max_prompts=settings.limits.max_prompts
+        )
+        grpc_server = build_server(settings, segmentation, models, metrics)
+        await grpc_server.start()
+        metrics_server = _start_metrics(settings, metrics)
+        application = cls(
+            settings, grpc_server, metrics_server, (*device_executors, pixels), engines
+        )
+        _log.info(
+            "serving",
+            address=f"{settings.grpc.host}:{application.port}",
+            metrics_port=application.metrics_port,
+            models=[model.description.name for model in models.list()],
+        )
+        return application
+
+    async def stop(self) -> None:
+        """Drain: tell callers, let calls in flight finish within the grace, and free everything."""
+        await self._grpc_server.drain_and_stop(
+            notice_s=self._settings.grpc.drain_notice_s,
+            grace_s=self._settings.grpc.shutdown_grace_s,
+        )
+        for executor in self._executors:
+            await asyncio.to_thread(executor.close)
+        for engine in self._engines:
+            engine.close()
+        if self._metrics_server is not None:
+            await asyncio.to_thread(self._metrics_server.stop)
+        _log.info("stopped")
+
+
+def image_limits(settings: Settings) -> ImageLimits:
+    """Return the limits on images that the settings say."""
+    return ImageLimits(
+        max_bytes=settings.limits.max_image_bytes,
+        max_pixels=settings.limits.max_image_pixels,
+        max_side_px=settings.limits.max_image_side_px,
+    )
+
+
+def run_server(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once."""
+    configure_logging(settings.logging, sys.stderr)
+    asyncio.run(_serve_until_signal(settings))
+
+
+@contextmanager
+def local_server(settings: Settings) -> Iterator[str]:
+    """Run the service on a thread of this process and yield its address, `127.0.0.1:PORT`.
+
+    Raises:
+        MaskwireError: As `Application.start`.
+    """
+    started: Future[tuple[Application, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def serve() -> None:
+        try:
+            application = await Application.start(settings)
+        except BaseException as error:
+            started.set_exception(error)
+            return
+        ending = asyncio.Event()
+        started.set_result((application, asyncio.get_running_loop(), ending))
+        await ending.wait()
+        await application.stop()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="local-server")
+    thread.start()
+    try:
+        application, loop, ending = started.result()
+    except BaseException:
+        thread.join()
+        raise
+    try:
+        yield f"127.0.0.1:{application.port}"
+    finally:
+        loop.call_soon_threadsafe(ending.set)
+        thread.join()
+
+
+async def _serve_until_signal(settings: Settings) -> None:
+    application = await Application.start(settings)
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+
+    def on_signal(number: signal.Signals) -> None:
+        _log.info("draining", signal=number.name)
+        loop.remove_signal_handler(number)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    await stopping.wait()
+    await application.stop()
+
+
+def _load_engines(settings: Settings) -> tuple[SegmentationEngine, ...]:
+    if settings.models.cpu_threads:
+        device.set_thread_count(settings.models.cpu_threads)
+    return tuple(
+        load_engine(_specification(model, settings)) for model in settings.models.serve
+    )
+
+
+def _specification(model: ModelSettings, settings: Settings) -> ModelSpecification:
+    return specify(
+        model.name,
+        settings.models.cache_folder.expanduser(),
+        engine=model.engine,
+        checkpoint=model.checkpoint,
+        config=model.config,
+        device=model.device or settings.models.device,
+        precision=model.precision or settings.models.precision,
+        sha256=model.sha256,
+    )
+
+
+def _place(
+    engines: tuple[SegmentationEngine, ...], settings: Settings, observer: Observer
+) -> tuple[ModelRegistry, tuple[BoundedExecutor, ...]]:
+    executors: dict[str, BoundedExecutor] = {}
+    models = []
+    for position, engine in enumerate(engines):
+        name = engine.description.device
+        if name not in executors:
+            executors[name] = BoundedExecutor(name, 1, settings.limits.max_device_queue, observer)
+        models.append(ServedModel(engine, executors[name], is_default=position == 0))
+    return ModelRegistry(models), tuple(executors.values())
+
+
+def _start_metrics(settings: Settings, metrics: Metrics) -> MetricsServer | None:
+    if not settings.metrics.enabled:
+        return None
+    server = MetricsServer(metrics, settings.metrics.host, settings.metrics.port)
+    server.start()
+    return server

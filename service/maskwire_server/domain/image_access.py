@@ -1,0 +1,168 @@
+"""From the image source of a request to an embedding, with everything that is remembered.
+
+Two caches, both by tenant and digest: encoded images, so that callers may send digests instead of
+bytes, and embeddings, also by model. Concurrent calls for one image decode and encode it once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .caches import ByteBudgetCache, SingleFlightCache
+from .engine import ImageEmbedding
+from .errors import ErrorCode, MaskwireError
+from .executor import BoundedExecutor
+from .images import ImageLimits, decode_image, image_digest, parse_data_uri, read_header
+from .models import ServedModel
+from .observer import Observer
+from .segmentation import Caller, ImageDigest, ImageInfo, ImageSource, ImageUri, InlineImage
+
+_HASH_INLINE_BYTES = 256 * 1024
+"""Below this a digest takes less time (0.15 ms) than a trip to another thread and back."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """An image embedding with the identity of its image and what it cost.
+
+    Attributes:
+        embedding: What the engine's encoder made.
+        info: Digest, size and media type of the image.
+        decode_s: Seconds that reading and decoding the file took.
+        queue_s: Seconds of waiting for threads and the device.
+        encode_s: Seconds of the image encoder.
+    """
+
+    embedding: ImageEmbedding
+    info: ImageInfo
+    decode_s: float
+    queue_s: float
+    encode_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LocatedImage:
+    """An image known by its digest; `data` is there if the request brought it."""
+
+    digest: str
+    data: bytes | None
+
+
+class ImageAccess:
+    """Finds images and their embeddings, scoped to the caller's tenant."""
+
+    def __init__(
+        self,
+        pixel_executor: BoundedExecutor,
+        limits: ImageLimits,
+        observer: Observer,
+        *,
+        embedding_budget_bytes: int,
+        image_budget_bytes: int,
+    ) -> None:
+        self._pixels = pixel_executor
+        self._limits = limits
+        self._observer = observer
+        self._images: ByteBudgetCache[tuple[str, str], bytes] = ByteBudgetCache(
+            "image", image_budget_bytes, len, observer
+        )
+        self._embeddings: SingleFlightCache[tuple[str, str, str], EncodedImage] = SingleFlightCache(
+            ByteBudgetCache(
+                "embedding",
+                embedding_budget_bytes,
+                lambda encoded: encoded.embedding.size_bytes,
+                observer,
+            )
+        )
+
+    async def locate(self, source: ImageSource) -> LocatedImage:
+        """Return the digest of the image, and its bytes where the source has them.
+
+        Raises:
+            MaskwireError: `INVALID_ARGUMENT` or `PAYLOAD_TOO_LARGE` for a `data:` URI that is
+                broken or too large, `SOURCE_DISABLED` for URIs that this server does not fetch.
+        """
+        if isinstance(source, ImageDigest):
+            return LocatedImage(source.digest, None)
+        data = source.data if isinstance(source, InlineImage) else await self._fetch(source)
+        if len(data) <= _HASH_INLINE_BYTES:
+            return LocatedImage(image_digest(data), data)
+        hashed = await self._pixels.run(lambda: image_digest(data))
+        return LocatedImage(hashed.value, data)
+
+    async def embedding(
+        self, image: LocatedImage, model: ServedModel, caller: Caller
+    ) -> tuple[EncodedImage, bool]:
+        """Return the embedding of an image, and whether it was in the cache.
+
+        Raises:
+            MaskwireError: `IMAGE_NOT_FOUND` for a digest whose image is not held any more,
+                `INVALID_ARGUMENT` for bytes that are no image, `PAYLOAD_TOO_LARGE` for one beyond
+                the limits, `OVERLOADED`, `MODEL_UNAVAILABLE`.
+        """
+        key = (caller.tenant, image.digest, model.description.name)
+        held = self._embeddings.get(key)
+        if held is not None:
+            if image.data is not None:
+                self._images.put((caller.tenant, image.digest), image.data)
+            return held, True
+        data = self._bytes_of(image, caller)
+
+        async def encode() -> EncodedImage:
+            return await self._encode(image.digest, data, model, caller)
+
+        return await self._embeddings.compute(key, encode), False
+
+    async def pixels(self, image: LocatedImage, caller: Caller) -> NDArray[np.uint8]:
+        """Return the decoded image, shape (height, width, 3), for drawing on.
+
+        Raises:
+            MaskwireError: As `embedding`.
+        """
+        data = self._bytes_of(image, caller)
+        return (await self._pixels.run(lambda: decode_image(data, self._limits))).value
+
+    async def _fetch(self, source: ImageUri) -> bytes:
+        scheme = source.uri.partition(":")[0].lower()
+        if scheme != "data":
+            raise MaskwireError(
+                ErrorCode.SOURCE_DISABLED,
+                f"image.uri: this server reads data: URIs only, not {scheme[:16]!r}; "
+                "send the image's bytes",
+            )
+        return (await self._pixels.run(lambda: parse_data_uri(source.uri, self._limits))).value
+
+    def _bytes_of(self, image: LocatedImage, caller: Caller) -> bytes:
+        data = image.data
+        if data is None:
+            data = self._images.get((caller.tenant, image.digest))
+        if data is None:
+            raise MaskwireError(
+                ErrorCode.IMAGE_NOT_FOUND,
+                f"image.digest: no image {image.digest} is held here; send its bytes",
+                resource=image.digest,
+            )
+        return data
+
+    async def _encode(
+        self, digest: str, data: bytes, model: ServedModel, caller: Caller
+    ) -> EncodedImage:
+        header_and_pixels = await self._pixels.run(
+            lambda: (read_header(data, self._limits), decode_image(data, self._limits))
+        )
+        header, pixels = header_and_pixels.value
+        self._images.put((caller.tenant, digest), data)
+        encoded = await model.executor.run(lambda: model.engine.encode(pixels))
+        name = model.description.name
+        self._observer.stage_finished("decode", name, header_and_pixels.run_s)
+        self._observer.stage_finished("encode", name, encoded.run_s)
+        return EncodedImage(
+            embedding=encoded.value,
+            info=ImageInfo(digest, header.size, header.content_type),
+            decode_s=header_and_pixels.run_s,
+            queue_s=header_and_pixels.queue_s + encoded.queue_s,
+            encode_s=encoded.run_s,
+        )

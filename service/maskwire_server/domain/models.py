@@ -1,0 +1,90 @@
+"""The models that are served: which there are, which is the default, and where each runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .engine import ModelDescription, SegmentationEngine
+from .errors import ErrorCode, MaskwireError
+from .executor import BoundedExecutor
+from .prompts import PromptKind
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A loaded model with the executor that owns its device.
+
+    Attributes:
+        engine: The loaded model.
+        executor: Where every call of the engine runs.
+        is_default: Whether requests that name no model use it.
+    """
+
+    engine: SegmentationEngine
+    executor: BoundedExecutor
+    is_default: bool
+
+    @property
+    def description(self) -> ModelDescription:
+        """What the model is and can do."""
+        return self.engine.description
+
+
+class ModelRegistry:
+    """The served models by name."""
+
+    def __init__(self, models: Sequence[ServedModel]) -> None:
+        """Take the models, of which the first must be the default one."""
+        self._models = {model.description.name: model for model in models}
+
+    def list(self) -> tuple[ServedModel, ...]:
+        """Return all models, the default one first."""
+        return tuple(self._models.values())
+
+    def resolve(self, name: str | None) -> ServedModel:
+        """Return the model of that name; None or empty means the default.
+
+        Raises:
+            MaskwireError: `MODEL_NOT_FOUND`, naming the models that there are.
+        """
+        if not name:
+            return next(iter(self._models.values()))
+        model = self._models.get(name)
+        if model is None:
+            raise MaskwireError(
+                ErrorCode.MODEL_NOT_FOUND,
+                f"model: {name!r} is not served here; served are {', '.join(self._models)}",
+                resource=name,
+            )
+        return model
+
+    def require(self, model: ServedModel, kinds: frozenset[PromptKind]) -> None:
+        """Check that a model serves all of the prompt kinds.
+
+        Raises:
+            MaskwireError: `UNSUPPORTED_BY_MODEL`, naming the kinds and what would serve them.
+        """
+        missing = kinds - model.description.prompt_kinds
+        if not missing:
+            return
+        able = [
+            other.description.name
+            for other in self.list()
+            if kinds <= other.description.prompt_kinds
+        ]
+        if able:
+            remedy = f"name one that does: {', '.join(able)}"
+        elif PromptKind.TEXT in missing:
+            remedy = (
+                "no model served here does; text needs a SAM 3 model: list one under models.serve "
+                "in the server's settings (`maskwire models list` shows the known ones)"
+            )
+        else:
+            remedy = "no model served here does (`maskwire models list` shows what each takes)"
+        kind_names = " and ".join(sorted(kind.value.replace("_", " ") for kind in missing))
+        raise MaskwireError(
+            ErrorCode.UNSUPPORTED_BY_MODEL,
+            f"prompts: model {model.description.name} does not take {kind_names} prompts; {remedy}",
+            resource=model.description.name,
+        )
