@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..domain.errors import ErrorCode, MaskwireError
+from maskwire_server.domain.errors import ErrorCode, MaskwireError
 
 DEFAULT_MODEL = "maskwire-nano"
 

@@ -1,4 +1,4 @@
-"""The folder of checkpoints: fetching the published ones, importing local files, finding them again.
+"""The folder of checkpoints: fetching published ones, importing local files, finding them again.
 
 Layout: `<folder>/<model name>/` holds `weights-<16 hex>.safetensors`, named by the digest of the
 file that it was converted from, and `checkpoint.json`, which names the weights in force with their
@@ -18,11 +18,16 @@ from pathlib import Path
 from typing import Any, cast
 
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
-from ..domain.engine import ModelSpecification
-from ..domain.errors import ErrorCode, MaskwireError
+from maskwire_server.domain.engine import ModelSpecification
+from maskwire_server.domain.errors import ErrorCode, MaskwireError
+
 from . import catalogue
 from .catalogue import CatalogueEntry, PublishedCheckpoint
 from .weights import State, read_state, replace_durably, verified_digest, write_state
@@ -110,30 +115,50 @@ def installed(folder: Path) -> tuple[InstalledCheckpoint, ...]:
     return tuple(checkpoint for checkpoint in found if checkpoint is not None)
 
 
-def specification_of(
-    name: str, folder: Path, *, device: str = "auto", precision: str = "auto"
+def specify(
+    name: str,
+    folder: Path,
+    *,
+    engine: str | None = None,
+    checkpoint: Path | None = None,
+    config: Path | None = None,
+    sha256: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
 ) -> ModelSpecification:
-    """Return what to load for a catalogue model: its weights in the folder with their digest.
+    """Return what to load for a model: what is given, completed from the catalogue and the folder.
+
+    Args:
+        name: Model name; one of the catalogue implies the engine and, once pulled, the checkpoint.
+        folder: The folder of checkpoints.
+        engine: Engine that loads it; needed where the catalogue lacks the name.
+        checkpoint: File with the weights, instead of the one in the folder.
+        config: File with the architecture, instead of the one that the name implies.
+        sha256: Digest that the given checkpoint must have; one from the folder has its own.
+        device: As `ModelSpecification.device`.
+        precision: As `ModelSpecification.precision`.
 
     Raises:
-        MaskwireError: `MODEL_NOT_FOUND` where the catalogue lacks the name; `MODEL_UNAVAILABLE`
-            where its weights have not been pulled.
+        MaskwireError: `MODEL_NOT_FOUND` where the catalogue lacks the name and no engine is given;
+            `MODEL_UNAVAILABLE` where the weights have not been pulled.
     """
-    entry = catalogue.require(name)
-    if entry.published is None:
-        return ModelSpecification(name, entry.engine, device=device, precision=precision)
-    checkpoint = locate(name, folder)
-    if checkpoint is None:
-        raise _unavailable(
-            f"the weights of {name} are not in {folder}: run `maskwire models pull {name}`", name
-        )
+    entry = catalogue.find(name) if engine is not None else catalogue.require(name)
+    if checkpoint is None and entry is not None and entry.published is not None:
+        installed_here = locate(name, folder)
+        if installed_here is None:
+            raise _unavailable(
+                f"the weights of {name} are not in {folder}: run `maskwire models pull {name}`",
+                name,
+            )
+        checkpoint, sha256 = installed_here.file, installed_here.sha256
     return ModelSpecification(
-        name,
-        entry.engine,
-        checkpoint=checkpoint.file,
+        name=name,
+        engine=engine if engine is not None else catalogue.require(name).engine,
+        checkpoint=checkpoint,
+        config=config,
         device=device,
         precision=precision,
-        sha256=checkpoint.sha256,
+        sha256=sha256,
     )
 
 
@@ -174,7 +199,9 @@ def pull(
     home = folder / name
     home.mkdir(parents=True, exist_ok=True)
     if source_file is not None:
-        return _install(entry, entry.published, home, source_file, verified_digest(source_file, None), listener)
+        return _install(
+            entry, entry.published, home, source_file, verified_digest(source_file, None), listener
+        )
     download_folder = home / "download"
     fetched = _download(name, entry.published, download_folder, listener, endpoint)
     listener(PullProgress(PullStage.VERIFYING, 0, entry.published.size_bytes))

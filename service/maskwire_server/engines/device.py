@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..domain.errors import ErrorCode, MaskwireError
+from maskwire_server.domain.errors import ErrorCode, MaskwireError
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,9 @@ def _resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise _unavailable(f"device {name!r} is unknown: use auto, cpu, cuda, cuda:N or mps") from error
+        raise _unavailable(
+            f"device {name!r} is unknown: use auto, cpu, cuda, cuda:N or mps"
+        ) from error
     if device.type == "cuda":
         return _checked_cuda_device(device)
     if device.type == "mps" and not torch.backends.mps.is_available():
@@ -104,7 +106,8 @@ def _checked_cuda_device(device: torch.device) -> torch.device:
             f"device {device} is absent: torch {torch.__version__} sees no CUDA device; "
             "check the driver, install a CUDA build of torch, or set the device to cpu"
         )
-    index = torch.cuda.current_device() if device.index is None else device.index
+    has_index = ":" in str(device)  # the index of a bare "cuda" is None, which torch's types deny
+    index = device.index if has_index else torch.cuda.current_device()
     if index >= count:
         raise _unavailable(f"device cuda:{index} is absent: this machine has {count}, from cuda:0")
     return torch.device("cuda", index)
@@ -114,7 +117,7 @@ def _is_bf16_native(device: torch.device) -> bool:
     if device.type != "cuda":
         return False
     with torch.cuda.device(device):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def _unavailable(message: str, *, resource: str = "") -> MaskwireError:

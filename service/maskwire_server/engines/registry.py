@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from importlib.metadata import EntryPoint, entry_points
 
-from ..domain.engine import EngineFactory, ModelSpecification, SegmentationEngine
-from ..domain.errors import ErrorCode, MaskwireError
+from maskwire_server.domain.engine import EngineFactory, ModelSpecification, SegmentationEngine
+from maskwire_server.domain.errors import ErrorCode, MaskwireError
 
 GROUP = "maskwire.engines"
 

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from ..domain.errors import ErrorCode, MaskwireError
+from maskwire_server.domain.errors import ErrorCode, MaskwireError
 
 State = Mapping[str, torch.Tensor]
 
@@ -39,6 +39,7 @@ def verified_digest(file: Path, expected: str | None) -> str:
     """Return the SHA-256 of a file after comparing it with what is expected.
 
     Args:
+        file: The file.
         expected: Hexadecimal digest, or None to accept any.
 
     Raises:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ...domain.engine import ImageEmbedding
+from maskwire_server.domain.engine import ImageEmbedding
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...domain.engine import (
+from maskwire_server.domain.engine import (
     EngineFactory,
     ImageEmbedding,
     MaskCandidate,
@@ -26,13 +26,14 @@ from ...domain.engine import (
     ObjectPrediction,
     SegmentationEngine,
 )
-from ...domain.errors import ErrorCode, MaskwireError
-from ...domain.geometry import Box, ImageSize
-from ...domain.logits import MaskLogits
-from ...domain.prompts import ObjectPrompts, PromptKind
-from .. import catalogue
-from ..device import Placement, reporting_device_failure, resolve
-from ..weights import read_state, verified_digest
+from maskwire_server.domain.errors import ErrorCode, MaskwireError
+from maskwire_server.domain.geometry import Box, ImageSize
+from maskwire_server.domain.logits import MaskLogits
+from maskwire_server.domain.prompts import ObjectPrompts, PromptKind
+from maskwire_server.engines import catalogue
+from maskwire_server.engines.device import Placement, reporting_device_failure, resolve
+from maskwire_server.engines.weights import read_state, verified_digest
+
 from .embedding import Sam2Embedding
 from .loading import build_network, load_weights, packaged_config
 from .preprocessing import network_input

@@ -17,10 +17,10 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from yaml import YAMLError  # type: ignore[import-untyped]
 
-from ...domain.errors import ErrorCode, MaskwireError
-from ..weights import State
+from maskwire_server.domain.errors import ErrorCode, MaskwireError
+from maskwire_server.engines.weights import State
 
 # What upstream's `build_sam2` sets by default for inference: a single mask that is not stable is
 # replaced by the best of the multiple ones. A configuration that says otherwise is followed.
@@ -67,7 +67,9 @@ def load_weights(network: torch.nn.Module, state: State, source: Path) -> None:
     """Copy weights into a network; every tensor must have its place and every place its tensor.
 
     Args:
-        source: The file that the weights came from, for messages.
+        network: What `build_network` returned.
+        state: The weights.
+        source: The file that they came from, for messages.
 
     Raises:
         MaskwireError: `MODEL_UNAVAILABLE`, listing names that are missing, unexpected, or of

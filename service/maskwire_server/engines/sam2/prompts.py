@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from ...domain.geometry import Box, ImageSize
-from ...domain.logits import MaskLogits
-from ...domain.prompts import ObjectPrompts
+from maskwire_server.domain.geometry import Box, ImageSize
+from maskwire_server.domain.logits import MaskLogits
+from maskwire_server.domain.prompts import ObjectPrompts
 
 _BOX_LABELS = (2, 3)
 # Upstream turns masks of 0 and 1 into logits of −10 and +10 where it takes a mask for an output.
@@ -147,7 +147,7 @@ def _corners_and_points(prompts: ObjectPrompts) -> NDArray[np.float32]:
 
 def _labels(prompts: ObjectPrompts) -> NDArray[np.int32]:
     labels = prompts.point_labels.astype(np.int32)
-    return labels if prompts.box is None else np.concatenate([np.int32(_BOX_LABELS), labels])
+    return labels if prompts.box is None else np.array([*_BOX_LABELS, *labels], dtype=np.int32)
 
 
 def _stacked_masks(
