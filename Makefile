@@ -8,12 +8,17 @@ STAMP := $(VENV)/.setup-stamp
 EXTRAS ?= server,demo,train,dev
 # cpu, cu126, cu128, cu130, xpu, rocm...: another build of torch than the package index's default.
 TORCH_BACKEND ?=
+PYTEST_ARGS ?=
+ARGS ?=
+PRESET ?= cpu
+RUN ?= runs/nano
+EVAL ?= ../shared/eval
 
 .DEFAULT_GOAL := help
-.PHONY: help setup
+.PHONY: help setup demo test check proto serve bench robustness train-nano eval clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # uv comes from pip and then installs the rest: pip would pair a local CPU wheel of torch with a
 # CUDA build of torchvision. SAM2_BUILD_CUDA=0 builds sam2 as pure Python, without a compiler; the
@@ -31,3 +36,40 @@ $(STAMP): pyproject.toml constraints.txt Makefile
 	touch $@
 
 setup: $(STAMP) ## Create .venv with everything (TORCH_BACKEND=cpu|cu130|... for another torch build)
+
+demo: $(STAMP) ## Segment a real photograph through a server of its own; leaves demo-output/
+	$(BIN)/maskwire demo --out demo-output
+
+test: $(STAMP) ## Run the tests (PYTEST_ARGS="tests/unit -k rle" for a part)
+	$(BIN)/pytest --durations=15 $(PYTEST_ARGS)
+
+check: $(STAMP) ## Format, lint, types, layers, contract and dependencies
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy service clients/python proto/tools tests
+	$(BIN)/lint-imports --no-logo --no-cache
+	$(BIN)/python proto/tools/contract.py check
+	$(BIN)/uv pip check --python $(BIN)/python
+
+proto: $(STAMP) ## Format the .proto files, lint them and regenerate the code
+	$(BIN)/python proto/tools/contract.py generate
+	$(BIN)/python proto/tools/contract.py check
+
+serve: $(STAMP) ## Run the server (ARGS="--help" for its options)
+	$(BIN)/maskwire serve $(ARGS)
+
+bench: $(STAMP) ## Measure the service against the bare predictor and the gRPC floor
+	$(BIN)/pytest -m benchmark -s tests/benchmarks $(PYTEST_ARGS)
+
+robustness: $(STAMP) ## Run the long matrices: all seeds, fuzzing, soak
+	$(BIN)/pytest -m robustness --durations=15 $(PYTEST_ARGS)
+
+train-nano: $(STAMP) ## Train maskwire-nano, resumable (PRESET=cpu|gpu|smoke RUN=runs/nano)
+	$(BIN)/python -m training train --preset $(PRESET) --folder $(RUN)
+
+eval: $(STAMP) ## Score maskwire-nano on the photographs in EVAL
+	$(BIN)/python -m training evaluate --photographs $(EVAL)
+
+clean: ## Remove caches and outputs; keeps .venv and training runs
+	rm -rf demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .coverage htmlcov dist build
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
