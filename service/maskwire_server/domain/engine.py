@@ -161,7 +161,7 @@ class SegmentationEngine(abc.ABC):
 
     def close(self) -> None:
         """Free the device's memory; the engine is not used again."""
-        return None
+        return
 
 
 class EngineFactory(abc.ABC):

@@ -108,7 +108,7 @@ def _check_inside(point: Point, size: ImageSize, field_path: str) -> None:
         raise invalid_field(
             field_path,
             f"({point.x:g}, {point.y:g}) is outside the image of "
-            f"{size.width_px} × {size.height_px} pixels",
+            f"{size.width_px} x {size.height_px} pixels",
         )
 
 
@@ -122,7 +122,7 @@ def _clip(box: Box, size: ImageSize, field_path: str) -> Box:
     if not (clipped.x_max > clipped.x_min and clipped.y_max > clipped.y_min):
         raise invalid_field(
             field_path,
-            f"it does not overlap the image of {size.width_px} × {size.height_px} pixels",
+            f"it does not overlap the image of {size.width_px} x {size.height_px} pixels",
         )
     return clipped
 

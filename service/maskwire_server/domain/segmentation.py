@@ -146,7 +146,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """Identity of the image: digest of its encoded bytes, size after EXIF orientation, media type."""
+    """Digest of the encoded bytes, size after EXIF orientation, and media type of an image."""
 
     digest: str
     size: ImageSize

@@ -1,0 +1,120 @@
+"""The bounded executor: order, timing, refusal, cancellation and closing."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+from maskwire_server.domain.errors import ErrorCode, MaskwireError
+from maskwire_server.domain.executor import BoundedExecutor
+from maskwire_server.domain.observer import SilentObserver
+
+
+class _Depths(SilentObserver):
+    def __init__(self) -> None:
+        self.depths: list[tuple[int, int]] = []
+        self.refusals = 0
+
+    def queue_depth_changed(self, executor: str, waiting: int, running: int) -> None:
+        self.depths.append((waiting, running))
+
+    def overload_refused(self, executor: str) -> None:
+        self.refusals += 1
+
+
+class _Gate:
+    """A call that holds its thread until it is opened."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self._open = threading.Event()
+
+    def __call__(self) -> str:
+        self.entered.set()
+        assert self._open.wait(30)
+        return "through"
+
+    def open(self) -> None:
+        self._open.set()
+
+
+async def _until_entered(gate: _Gate) -> None:
+    assert await asyncio.to_thread(gate.entered.wait, 30)
+
+
+async def test_result_and_timing_come_back() -> None:
+    executor = BoundedExecutor("device", 1, 1, SilentObserver())
+    try:
+        completed = await executor.run(lambda: threading.current_thread().name)
+    finally:
+        executor.close()
+    assert completed.value.startswith("device")
+    assert completed.queue_s >= 0
+    assert completed.run_s >= 0
+
+
+async def test_exception_reaches_the_caller_and_frees_the_place() -> None:
+    observer = _Depths()
+    executor = BoundedExecutor("device", 1, 0, observer)
+
+    def fail() -> None:
+        raise ValueError("broken")
+
+    try:
+        for _ in range(3):
+            with pytest.raises(ValueError, match="broken"):
+                await executor.run(fail)
+    finally:
+        executor.close()
+    assert observer.depths[-1] == (0, 0)
+
+
+async def test_full_queue_refuses_at_once_with_a_delay() -> None:
+    observer = _Depths()
+    executor = BoundedExecutor("cuda:0", 1, 1, observer)
+    gate = _Gate()
+    running = asyncio.create_task(executor.run(gate))
+    await _until_entered(gate)
+    waiting = asyncio.create_task(executor.run(lambda: "second"))
+    await asyncio.sleep(0)  # lets the task reach the queue
+    try:
+        with pytest.raises(MaskwireError) as refusal:
+            await executor.run(lambda: "third")
+    finally:
+        gate.open()
+    assert refusal.value.code is ErrorCode.OVERLOADED
+    assert refusal.value.retry_after is not None
+    assert refusal.value.retry_after.total_seconds() > 0
+    assert observer.refusals == 1
+    assert (await running).value == "through"
+    assert (await waiting).value == "second"
+    executor.close()
+
+
+async def test_cancelled_call_leaves_the_queue_without_running() -> None:
+    executor = BoundedExecutor("device", 1, 1, SilentObserver())
+    gate = _Gate()
+    ran = threading.Event()
+    running = asyncio.create_task(executor.run(gate))
+    await _until_entered(gate)
+    waiting = asyncio.create_task(executor.run(ran.set))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    accepted = asyncio.create_task(executor.run(lambda: "in its place"))
+    await asyncio.sleep(0)
+    gate.open()
+    await running
+    assert (await accepted).value == "in its place"
+    executor.close()
+    assert not ran.is_set()
+
+
+async def test_closed_executor_says_that_the_server_stops() -> None:
+    executor = BoundedExecutor("device", 1, 1, SilentObserver())
+    executor.close()
+    with pytest.raises(MaskwireError) as refusal:
+        await executor.run(lambda: None)
+    assert refusal.value.code is ErrorCode.SHUTTING_DOWN
