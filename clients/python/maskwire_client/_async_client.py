@@ -1,0 +1,191 @@
+"""The asyncio client: `_client`, method by method, with `await` where that waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Self, TypeVar
+
+import grpc
+from maskwire.v1 import model_pb2, model_pb2_grpc, segmentation_pb2_grpc
+
+from . import _requests, _responses
+from ._calls import Attempt, Pause, Steps, call_steps, segment_steps
+from ._channel import Tls
+from ._configuration import (
+    DEFAULT_MAX_MESSAGE_BYTES,
+    DEFAULT_TIMEOUT_S,
+    configure,
+    new_request_id,
+)
+from ._errors import error_from_rpc
+from .images import ImageInput, load_image
+from .options import Delivery, MaskEncoding, Postprocess, Rendering
+from .prompts import BoxLike, MaskPrompt, PointLike, Text
+from .results import Model, SegmentationResult
+
+_ResponseT = TypeVar("_ResponseT", bound=Any)
+
+
+class AsyncClient:
+    """A connection to a Maskwire server, for any number of tasks of one event loop.
+
+    It does what `Client` does and takes the same arguments; make it inside the running loop and
+    close it by `await close()` or at the end of an `async with` block. Reading, encoding and
+    hashing an image happen in a thread.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        tls: Tls | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        digest_first: bool = True,
+        retry_attempts: int = 4,
+        overload_retries: int = 3,
+        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+    ) -> None:
+        self._configuration = configure(
+            target,
+            tls=tls,
+            metadata=metadata,
+            timeout_s=timeout_s,
+            digest_first=digest_first,
+            retry_attempts=retry_attempts,
+            overload_retries=overload_retries,
+            max_message_bytes=max_message_bytes,
+        )
+        options = self._configuration.options
+        self._channel = (
+            grpc.aio.insecure_channel(target, options=options)
+            if tls is None
+            else grpc.aio.secure_channel(target, tls.credentials(), options=options)
+        )
+        self._segmentation = segmentation_pb2_grpc.SegmentationServiceStub(self._channel)
+        self._models = model_pb2_grpc.ModelServiceStub(self._channel)
+
+    async def segment(
+        self,
+        image: ImageInput,
+        *,
+        points: Sequence[PointLike] = (),
+        boxes: Sequence[BoxLike] = (),
+        masks: Sequence[MaskPrompt] = (),
+        texts: Sequence[Text | str] = (),
+        model: str = "",
+        encoding: MaskEncoding = MaskEncoding.COCO_RLE,
+        return_multiple_masks: bool = False,
+        max_masks: int | None = None,
+        include_scores: bool = True,
+        include_boxes: bool = False,
+        include_logits: bool = False,
+        postprocess: Postprocess | None = None,
+        renderings: Sequence[Rendering] = (),
+        delivery: Delivery = Delivery.INLINE,
+        timeout_s: float | None = None,
+        request_id: str | None = None,
+    ) -> SegmentationResult:
+        """Segment the objects that the prompts name; as `Client.segment`."""
+        deadline = self._configuration.deadline(timeout_s)
+        request = _requests.segment_request(
+            _requests.SegmentArguments(
+                points=points,
+                boxes=boxes,
+                masks=masks,
+                texts=texts,
+                model=model,
+                encoding=encoding,
+                return_multiple_masks=return_multiple_masks,
+                max_masks=max_masks,
+                include_scores=include_scores,
+                include_boxes=include_boxes,
+                include_logits=include_logits,
+                postprocess=postprocess,
+                renderings=renderings,
+                delivery=delivery,
+            )
+        )
+        source = await asyncio.to_thread(load_image, image)
+        steps = segment_steps(
+            request,
+            source,
+            self._configuration.digests,
+            deadline,
+            self._configuration.overload_retries,
+        )
+        response = await self._carry_out(
+            steps, self._segmentation.SegmentImage, request, request_id
+        )
+        return _responses.segmentation_result(response)
+
+    async def models(
+        self, *, timeout_s: float | None = None, request_id: str | None = None
+    ) -> tuple[Model, ...]:
+        """List the models that are served; as `Client.models`."""
+        request = model_pb2.ListModelsRequest()
+        steps: Steps[model_pb2.ListModelsResponse] = call_steps(
+            self._configuration.deadline(timeout_s), self._configuration.overload_retries
+        )
+        response = await self._carry_out(steps, self._models.ListModels, request, request_id)
+        return _responses.model_list(response)
+
+    async def model(
+        self, name: str = "", *, timeout_s: float | None = None, request_id: str | None = None
+    ) -> Model:
+        """Describe one model; as `Client.model`."""
+        request = model_pb2.GetModelRequest(name=name)
+        steps: Steps[model_pb2.GetModelResponse] = call_steps(
+            self._configuration.deadline(timeout_s), self._configuration.overload_retries
+        )
+        response = await self._carry_out(steps, self._models.GetModel, request, request_id)
+        return _responses.model_description(response.model)
+
+    async def close(self) -> None:
+        """Close the connection; calls in progress are cancelled."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        """Return the client itself."""
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        """Close the connection."""
+        await self.close()
+
+    async def _carry_out(
+        self,
+        steps: Steps[_ResponseT],
+        method: Callable[..., Awaitable[_ResponseT]],
+        request: object,
+        request_id: str | None,
+    ) -> _ResponseT:
+        """Do what a call's steps say and return its response."""
+        identifier = request_id or new_request_id()
+        metadata = self._configuration.call_metadata(identifier)
+        try:
+            step = next(steps)
+            while True:
+                if isinstance(step, Pause):
+                    await asyncio.sleep(step.seconds)
+                    step = next(steps)
+                    continue
+                try:
+                    response = await self._attempt(step, method, request, metadata)
+                except grpc.RpcError as error:
+                    step = steps.throw(error_from_rpc(error, identifier))
+                else:
+                    step = steps.send(response)
+        except StopIteration as stop:
+            answer: _ResponseT = stop.value
+            return answer
+
+    @staticmethod
+    async def _attempt(
+        step: Attempt,
+        method: Callable[..., Awaitable[_ResponseT]],
+        request: object,
+        metadata: Sequence[tuple[str, str]],
+    ) -> _ResponseT:
+        return await method(request, timeout=step.timeout_s, metadata=metadata)

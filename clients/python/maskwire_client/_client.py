@@ -1,0 +1,253 @@
+"""The blocking client; `_async_client` mirrors it with `await` where this waits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self, TypeVar
+
+import grpc
+from maskwire.v1 import model_pb2, model_pb2_grpc, segmentation_pb2_grpc
+
+from . import _requests, _responses
+from ._calls import Attempt, Pause, Steps, call_steps, segment_steps
+from ._channel import Tls
+from ._configuration import (
+    DEFAULT_MAX_MESSAGE_BYTES,
+    DEFAULT_TIMEOUT_S,
+    configure,
+    new_request_id,
+)
+from ._errors import error_from_rpc
+from .images import ImageInput, load_image
+from .options import Delivery, MaskEncoding, Postprocess, Rendering
+from .prompts import BoxLike, MaskPrompt, PointLike, Text
+from .results import Model, SegmentationResult
+
+_ResponseT = TypeVar("_ResponseT", bound=Any)
+
+
+class Client:
+    """A connection to a Maskwire server, for any number of threads.
+
+    It connects at the first call, reconnects by itself, and is closed by `close` or at the end of a
+    `with` block. Calls that fail because no server answers are tried again, with growing pauses;
+    calls that a full server refuses are tried again when it says that trying makes sense.
+
+    Args:
+        target: `host:port`, or any other name that gRPC resolves (`dns:///...`, `unix:...`).
+        tls: How to encrypt; None connects in plain text.
+        metadata: Sent with every call, for example `{"authorization": "Bearer ..."}`.
+        timeout_s: Seconds that a call may take with all its attempts; `math.inf` for no limit.
+        digest_first: Send the digest of an image before its bytes: always for images that this
+            client has sent before, and for others of 256 KiB or more. It saves the upload wherever
+            the server still holds the image; where it does not, the probe costs a round trip.
+            Switch it off where every image is new, as in a video.
+        retry_attempts: Most attempts of a call while no server answers, 1 to 5.
+        overload_retries: Most attempts after a full server's first refusal.
+        max_message_bytes: Largest message in either direction.
+
+    Raises:
+        ValueError: An argument is out of its range.
+        OSError: A certificate cannot be read.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        tls: Tls | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        digest_first: bool = True,
+        retry_attempts: int = 4,
+        overload_retries: int = 3,
+        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+    ) -> None:
+        self._configuration = configure(
+            target,
+            tls=tls,
+            metadata=metadata,
+            timeout_s=timeout_s,
+            digest_first=digest_first,
+            retry_attempts=retry_attempts,
+            overload_retries=overload_retries,
+            max_message_bytes=max_message_bytes,
+        )
+        options = self._configuration.options
+        self._channel = (
+            grpc.insecure_channel(target, options=options)
+            if tls is None
+            else grpc.secure_channel(target, tls.credentials(), options=options)
+        )
+        self._segmentation = segmentation_pb2_grpc.SegmentationServiceStub(self._channel)
+        self._models = model_pb2_grpc.ModelServiceStub(self._channel)
+
+    def segment(
+        self,
+        image: ImageInput,
+        *,
+        points: Sequence[PointLike] = (),
+        boxes: Sequence[BoxLike] = (),
+        masks: Sequence[MaskPrompt] = (),
+        texts: Sequence[Text | str] = (),
+        model: str = "",
+        encoding: MaskEncoding = MaskEncoding.COCO_RLE,
+        return_multiple_masks: bool = False,
+        max_masks: int | None = None,
+        include_scores: bool = True,
+        include_boxes: bool = False,
+        include_logits: bool = False,
+        postprocess: Postprocess | None = None,
+        renderings: Sequence[Rendering] = (),
+        delivery: Delivery = Delivery.INLINE,
+        timeout_s: float | None = None,
+        request_id: str | None = None,
+    ) -> SegmentationResult:
+        """Segment the objects that the prompts name.
+
+        Prompts with the same `object_id` refine the same object. Points without one are one object
+        together; every box, mask and text without one is an object of its own.
+
+        Args:
+            image: Path, encoded bytes, PIL image, uint8 array, URI or digest (`ImageInput`).
+            points: Clicks, on or off the objects.
+            boxes: Boxes around objects, or exemplars.
+            masks: Masks to refine.
+            texts: Concepts in words; not every model takes them.
+            model: Name of the model; empty is the server's default.
+            encoding: Form of the masks on the wire.
+            return_multiple_masks: Return alternatives for each object, best first.
+            max_masks: Most alternatives, 1 to 32; None means 3.
+            include_scores: Return the masks' scores.
+            include_boxes: Return normalized boxes besides the pixel boxes.
+            include_logits: Return logits, to refine from with `MaskPrompt`.
+            postprocess: What to change in the masks first.
+            renderings: Pictures to make, at most 8.
+            delivery: How pictures reach the caller.
+            timeout_s: Seconds that this call may take; None is the client's default.
+            request_id: Identifier for the server's logs; None makes one.
+
+        Raises:
+            MaskwireError: The call failed; `maskwire_client.errors` draws the tree.
+            OSError: The image file cannot be read.
+            TypeError: An argument is of a kind that is not taken.
+            ValueError: An array has the wrong shape, or a number cannot be sent.
+        """
+        deadline = self._configuration.deadline(timeout_s)
+        request = _requests.segment_request(
+            _requests.SegmentArguments(
+                points=points,
+                boxes=boxes,
+                masks=masks,
+                texts=texts,
+                model=model,
+                encoding=encoding,
+                return_multiple_masks=return_multiple_masks,
+                max_masks=max_masks,
+                include_scores=include_scores,
+                include_boxes=include_boxes,
+                include_logits=include_logits,
+                postprocess=postprocess,
+                renderings=renderings,
+                delivery=delivery,
+            )
+        )
+        source = load_image(image)
+        steps = segment_steps(
+            request,
+            source,
+            self._configuration.digests,
+            deadline,
+            self._configuration.overload_retries,
+        )
+        response = self._carry_out(steps, self._segmentation.SegmentImage, request, request_id)
+        return _responses.segmentation_result(response)
+
+    def models(
+        self, *, timeout_s: float | None = None, request_id: str | None = None
+    ) -> tuple[Model, ...]:
+        """List the models that are served, the default one first.
+
+        Args:
+            timeout_s: Seconds that this call may take; None is the client's default.
+            request_id: Identifier for the server's logs; None makes one.
+
+        Raises:
+            MaskwireError: The call failed.
+        """
+        request = model_pb2.ListModelsRequest()
+        steps: Steps[model_pb2.ListModelsResponse] = call_steps(
+            self._configuration.deadline(timeout_s), self._configuration.overload_retries
+        )
+        response = self._carry_out(steps, self._models.ListModels, request, request_id)
+        return _responses.model_list(response)
+
+    def model(
+        self, name: str = "", *, timeout_s: float | None = None, request_id: str | None = None
+    ) -> Model:
+        """Describe one model.
+
+        Args:
+            name: Its name; empty is the server's default model.
+            timeout_s: Seconds that this call may take; None is the client's default.
+            request_id: Identifier for the server's logs; None makes one.
+
+        Raises:
+            ModelNotFound: No such model is served.
+            MaskwireError: The call failed otherwise.
+        """
+        request = model_pb2.GetModelRequest(name=name)
+        steps: Steps[model_pb2.GetModelResponse] = call_steps(
+            self._configuration.deadline(timeout_s), self._configuration.overload_retries
+        )
+        response = self._carry_out(steps, self._models.GetModel, request, request_id)
+        return _responses.model_description(response.model)
+
+    def close(self) -> None:
+        """Close the connection; calls in progress are cancelled."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        """Return the client itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close the connection."""
+        self.close()
+
+    def _carry_out(
+        self,
+        steps: Steps[_ResponseT],
+        method: Callable[..., _ResponseT],
+        request: object,
+        request_id: str | None,
+    ) -> _ResponseT:
+        """Do what a call's steps say and return its response."""
+        identifier = request_id or new_request_id()
+        metadata = self._configuration.call_metadata(identifier)
+        try:
+            step = next(steps)
+            while True:
+                if isinstance(step, Pause):
+                    time.sleep(step.seconds)
+                    step = next(steps)
+                    continue
+                try:
+                    response = self._attempt(step, method, request, metadata)
+                except grpc.RpcError as error:
+                    step = steps.throw(error_from_rpc(error, identifier))
+                else:
+                    step = steps.send(response)
+        except StopIteration as stop:
+            answer: _ResponseT = stop.value
+            return answer
+
+    @staticmethod
+    def _attempt(
+        step: Attempt,
+        method: Callable[..., _ResponseT],
+        request: object,
+        metadata: Sequence[tuple[str, str]],
+    ) -> _ResponseT:
+        return method(request, timeout=step.timeout_s, metadata=metadata)

@@ -1,0 +1,98 @@
+"""Translates failed gRPC calls, of either kind of channel, into the exceptions of `errors`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol, TypeVar, cast
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from . import errors
+from .errors import FieldViolation, MaskwireError
+
+_DetailT = TypeVar("_DetailT", bound=Message)
+
+_BY_STATUS: Mapping[grpc.StatusCode, type[MaskwireError]] = {
+    grpc.StatusCode.CANCELLED: errors.Cancelled,
+    grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidArgument,
+    grpc.StatusCode.OUT_OF_RANGE: errors.InvalidArgument,
+    grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
+    grpc.StatusCode.NOT_FOUND: errors.NotFound,
+    grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDenied,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: errors.ResourceExhausted,
+    grpc.StatusCode.FAILED_PRECONDITION: errors.FailedPrecondition,
+    grpc.StatusCode.UNIMPLEMENTED: errors.Unimplemented,
+    grpc.StatusCode.UNAVAILABLE: errors.Unavailable,
+    grpc.StatusCode.UNAUTHENTICATED: errors.Unauthenticated,
+}
+
+# A reason refines the class that its status gives; it never replaces it by an unrelated one.
+_BY_REASON: Mapping[str, type[MaskwireError]] = {
+    "IMAGE_NOT_FOUND": errors.ImageNotFound,
+    "MODEL_NOT_FOUND": errors.ModelNotFound,
+    "FILE_NOT_FOUND": errors.StoredFileNotFound,
+    "UNSUPPORTED_BY_MODEL": errors.UnsupportedByModel,
+    "OVERLOADED": errors.Overloaded,
+    "PAYLOAD_TOO_LARGE": errors.PayloadTooLarge,
+}
+
+
+class _FailedCall(Protocol):
+    """What `grpc.RpcError` of the sync channel and `grpc.aio.AioRpcError` have in common."""
+
+    def code(self) -> grpc.StatusCode: ...
+
+    def details(self) -> str | None: ...
+
+
+def error_from_rpc(error: grpc.RpcError, request_id: str = "") -> MaskwireError:
+    """Return the exception for a failed call.
+
+    Args:
+        error: What the call raised; a finished call of the sync or the asyncio channel.
+        request_id: Identifier that the call was sent with.
+    """
+    call = cast(_FailedCall, error)
+    rich = _rich_status(error)
+    details = rich if rich is not None else status_pb2.Status()
+    info = _detail(details, error_details_pb2.ErrorInfo())
+    retry = _detail(details, error_details_pb2.RetryInfo())
+    resource = _detail(details, error_details_pb2.ResourceInfo())
+    request = _detail(details, error_details_pb2.BadRequest())
+    return _class_for(call.code(), info.reason if info else "")(
+        details.message or call.details() or call.code().name,
+        status=call.code().name,
+        reason=info.reason if info else "",
+        request_id=request_id,
+        violations=tuple(
+            FieldViolation(field=violation.field, rule=violation.description)
+            for violation in (request.field_violations if request else ())
+        ),
+        retry_after=retry.retry_delay.ToTimedelta() if retry else None,
+        resource=resource.resource_name if resource else "",
+    )
+
+
+def _class_for(code: grpc.StatusCode, reason: str) -> type[MaskwireError]:
+    general = _BY_STATUS.get(code, errors.InternalError)
+    special = _BY_REASON.get(reason, general)
+    return special if issubclass(special, general) else general
+
+
+def _rich_status(error: grpc.RpcError) -> status_pb2.Status | None:
+    """Return the `google.rpc.Status` of the trailers, or None where there is none that fits."""
+    try:
+        return cast("status_pb2.Status | None", rpc_status.from_call(cast(grpc.Call, error)))
+    except ValueError:  # code or message differ from the call's own: not to be trusted
+        return None
+
+
+def _detail(status: status_pb2.Status, message: _DetailT) -> _DetailT | None:
+    """Return the first detail of the message's type, read into it, or None."""
+    for detail in status.details:
+        if detail.Unpack(message):
+            return message
+    return None

@@ -1,0 +1,231 @@
+"""Builds the messages of requests from what callers give; pure functions, no channel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from maskwire.v1 import (
+    file_pb2,
+    geometry_pb2,
+    image_pb2,
+    mask_pb2,
+    prompt_pb2,
+    rendering_pb2,
+    segmentation_pb2,
+)
+
+from ._enums import to_wire
+from .geometry import Box, ImageSize, Point
+from .images import EncodedImage, ImageReference
+from .masks import (
+    CocoRle,
+    CocoRleCounts,
+    EncodedMask,
+    Mask,
+    MaskLogits,
+    PngMask,
+    PolygonMask,
+)
+from .options import Delivery, MaskEncoding, Postprocess, Rendering
+from .prompts import BoxLike, MaskPrompt, PointLike, Text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentArguments:
+    """What `segment` takes besides the image; documented there."""
+
+    points: Sequence[PointLike]
+    boxes: Sequence[BoxLike]
+    masks: Sequence[MaskPrompt]
+    texts: Sequence[Text | str]
+    model: str
+    encoding: MaskEncoding
+    return_multiple_masks: bool
+    max_masks: int | None
+    include_scores: bool
+    include_boxes: bool
+    include_logits: bool
+    postprocess: Postprocess | None
+    renderings: Sequence[Rendering]
+    delivery: Delivery
+
+
+def segment_request(arguments: SegmentArguments) -> segmentation_pb2.SegmentImageRequest:
+    """Return the request, still without its image.
+
+    Raises:
+        TypeError: A prompt is not of a kind that its list takes.
+        ValueError: A number is none that the message can hold, or a mask has another shape than
+            (height, width).
+    """
+    return segmentation_pb2.SegmentImageRequest(
+        prompts=list(_prompts(arguments)),
+        model=arguments.model,
+        mask_options=mask_pb2.MaskOptions(
+            encoding=to_wire(mask_pb2.MaskEncoding, arguments.encoding),
+            return_multiple_masks=arguments.return_multiple_masks,
+            max_masks=arguments.max_masks,
+            include_scores=arguments.include_scores,
+            include_boxes=arguments.include_boxes,
+            include_logits=arguments.include_logits,
+        ),
+        postprocess=_postprocess(arguments.postprocess) if arguments.postprocess else None,
+        renderings=[_rendering(rendering) for rendering in arguments.renderings],
+        delivery=to_wire(file_pb2.Delivery, arguments.delivery),
+    )
+
+
+def bytes_source(image: EncodedImage) -> image_pb2.ImageSource:
+    """Return the source that carries the image itself."""
+    return image_pb2.ImageSource(data=image.data)
+
+
+def digest_source(image: EncodedImage) -> image_pb2.ImageSource:
+    """Return the source that only names the image by its digest."""
+    return image_pb2.ImageSource(digest=image.digest)
+
+
+def reference_source(image: ImageReference) -> image_pb2.ImageSource:
+    """Return the source for an image that is elsewhere."""
+    if image.is_digest:
+        return image_pb2.ImageSource(digest=image.address)
+    return image_pb2.ImageSource(uri=image.address)
+
+
+def _prompts(arguments: SegmentArguments) -> Iterator[prompt_pb2.Prompt]:
+    for point in arguments.points:
+        yield _point_prompt(point if isinstance(point, Point) else Point(*point))
+    for box in arguments.boxes:
+        yield _box_prompt(box if isinstance(box, Box) else Box(*box))
+    for mask in arguments.masks:
+        yield prompt_pb2.Prompt(mask=_mask_prompt(mask), object_id=mask.object_id)
+    for text in arguments.texts:
+        yield _text_prompt(Text(text) if isinstance(text, str) else text)
+
+
+def _point_prompt(point: Point) -> prompt_pb2.Prompt:
+    return prompt_pb2.Prompt(
+        point=prompt_pb2.PointPrompt(
+            point=geometry_pb2.Point(x=point.x, y=point.y),
+            label=to_wire(prompt_pb2.PointLabel, point.label),
+        ),
+        object_id=point.object_id,
+    )
+
+
+def _box_prompt(box: Box) -> prompt_pb2.Prompt:
+    return prompt_pb2.Prompt(
+        box=prompt_pb2.BoxPrompt(
+            box=box_message(box), label=to_wire(prompt_pb2.BoxLabel, box.label)
+        ),
+        object_id=box.object_id,
+    )
+
+
+def _text_prompt(text: Text) -> prompt_pb2.Prompt:
+    return prompt_pb2.Prompt(
+        text=prompt_pb2.TextPrompt(text=text.text, score_threshold=text.score_threshold),
+        object_id=text.object_id,
+    )
+
+
+def _mask_prompt(prompt: MaskPrompt) -> prompt_pb2.MaskPrompt:
+    mask = prompt.mask
+    if isinstance(mask, Mask):
+        mask = _best_form(mask)
+    if isinstance(mask, MaskLogits):
+        return prompt_pb2.MaskPrompt(logits=logits_message(mask))
+    if isinstance(mask, np.ndarray):
+        if mask.ndim != 2 or mask.dtype != np.bool_ or mask.size == 0:
+            raise ValueError(
+                "a mask must be bool of shape (height, width), "
+                f"not {mask.dtype} of shape {mask.shape}"
+            )
+        # PNG is never much larger than the bitmap; run lengths of a noisy mask are.
+        mask = PngMask.encode(mask)
+    return prompt_pb2.MaskPrompt(encoded=encoded_mask_message(mask))
+
+
+def _best_form(mask: Mask) -> EncodedMask | MaskLogits:
+    form = mask.logits if mask.logits is not None else mask.encoded
+    if form is None:
+        raise ValueError("the mask carries neither logits nor an encoding, so it is no prompt")
+    return form
+
+
+def encoded_mask_message(mask: EncodedMask) -> mask_pb2.EncodedMask:
+    """Return the message of an encoded mask.
+
+    Raises:
+        TypeError: It is not one.
+    """
+    match mask:
+        case CocoRle():
+            rle = mask_pb2.CocoRle(size=size_message(mask.size), counts=mask.counts)
+            return mask_pb2.EncodedMask(coco_rle=rle)
+        case CocoRleCounts():
+            counts = mask_pb2.CocoRleCounts(size=size_message(mask.size), counts=mask.counts)
+            return mask_pb2.EncodedMask(coco_rle_counts=counts)
+        case PngMask():
+            return mask_pb2.EncodedMask(png=mask_pb2.PngMask(data=mask.data))
+        case PolygonMask():
+            polygons = mask_pb2.PolygonMask(
+                size=size_message(mask.size),
+                polygons=[
+                    mask_pb2.Polygon(
+                        outer=mask_pb2.Ring(coordinates=polygon.outer),
+                        holes=[mask_pb2.Ring(coordinates=hole) for hole in polygon.holes],
+                    )
+                    for polygon in mask.polygons
+                ],
+            )
+            return mask_pb2.EncodedMask(polygons=polygons)
+    raise TypeError(f"a mask prompt cannot be made of {type(mask).__name__}")
+
+
+def logits_message(logits: MaskLogits) -> mask_pb2.MaskLogits:
+    """Return the message of mask logits."""
+    rows, columns = logits.values.shape
+    return mask_pb2.MaskLogits(
+        window=box_message(logits.window),
+        rows=rows,
+        columns=columns,
+        values=logits.values.astype("<f4").tobytes(),
+    )
+
+
+def box_message(box: Box) -> geometry_pb2.Box:
+    """Return the message of a box's edges."""
+    return geometry_pb2.Box(x_min=box.x_min, y_min=box.y_min, x_max=box.x_max, y_max=box.y_max)
+
+
+def size_message(size: ImageSize) -> geometry_pb2.ImageSize:
+    """Return the message of a size."""
+    return geometry_pb2.ImageSize(width_px=size.width_px, height_px=size.height_px)
+
+
+def _postprocess(options: Postprocess) -> mask_pb2.PostprocessOptions:
+    return mask_pb2.PostprocessOptions(
+        max_hole_area_px=options.max_hole_area_px,
+        min_region_area_px=options.min_region_area_px,
+        smoothing_radius_px=options.smoothing_radius_px,
+        morphological_cleanup=options.morphological_cleanup,
+        refine=options.refine,
+        min_score=options.min_score,
+        max_overlap_iou=options.max_overlap_iou,
+        coarse_masks=options.coarse_masks,
+    )
+
+
+def _rendering(rendering: Rendering) -> rendering_pb2.Rendering:
+    return rendering_pb2.Rendering(
+        style=to_wire(rendering_pb2.RenderingStyle, rendering.style),
+        format=to_wire(rendering_pb2.PictureFormat, rendering.format),
+        quality=rendering.quality,
+        opacity=rendering.opacity,
+        draw_outlines=rendering.draw_outlines,
+        invert=rendering.invert,
+        background_rgb=rendering.background_rgb,
+    )

@@ -1,0 +1,162 @@
+"""The exceptions that calls raise, each made from a gRPC status and its `google.rpc` details.
+
+    MaskwireError
+     ├─ InvalidArgument            the request breaks a rule: `violations` names fields and rules
+     ├─ NotFound                   `resource` is not held or not served
+     │   ├─ ImageNotFound          an image digest; `segment` sends the bytes then by itself
+     │   ├─ ModelNotFound          a model name
+     │   └─ StoredFileNotFound     a stored file
+     ├─ FailedPrecondition         valid, but not here: the message says what would help
+     │   └─ UnsupportedByModel     the model cannot serve such prompts
+     ├─ ResourceExhausted          a limit is reached: `retry_after` where waiting helps
+     │   ├─ Overloaded             a queue of the server is full
+     │   └─ PayloadTooLarge        the image or message is over a limit
+     ├─ Unavailable                no server answered, or it is shutting down
+     ├─ DeadlineExceeded           the time allowed passed first
+     ├─ Cancelled                  the call was cancelled
+     ├─ Unauthenticated            no valid credentials
+     ├─ PermissionDenied           the credentials do not allow it
+     ├─ Unimplemented              the server does not serve this call (yet)
+     └─ InternalError              the server failed, or answered what the contract excludes
+
+What the arguments themselves get wrong before anything is sent (an unreadable file, an array of
+the wrong shape) raises Python's own `OSError`, `TypeError` or `ValueError`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+__all__ = [
+    "Cancelled",
+    "DeadlineExceeded",
+    "FailedPrecondition",
+    "FieldViolation",
+    "ImageNotFound",
+    "InternalError",
+    "InvalidArgument",
+    "MaskwireError",
+    "ModelNotFound",
+    "NotFound",
+    "Overloaded",
+    "PayloadTooLarge",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "StoredFileNotFound",
+    "Unauthenticated",
+    "Unavailable",
+    "Unimplemented",
+    "UnsupportedByModel",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One broken rule: `field` is the path in the request (`prompts[2].box.x_max`)."""
+
+    field: str
+    rule: str
+
+
+class MaskwireError(Exception):
+    """Base of every error that a call raises.
+
+    Attributes:
+        message: What the server, or gRPC, says about it.
+        status: Name of the gRPC status, for example `NOT_FOUND`.
+        reason: The server's own code for the failure, for example `IMAGE_NOT_FOUND`; empty where
+            the error did not come from a Maskwire server.
+        request_id: Identifier of the call, as in the server's logs.
+        violations: The broken rules, for `InvalidArgument`.
+        retry_after: When trying again makes sense, where the server says so.
+        resource: Name of what was not found, where the server says so.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: str = "UNKNOWN",
+        reason: str = "",
+        request_id: str = "",
+        violations: tuple[FieldViolation, ...] = (),
+        retry_after: timedelta | None = None,
+        resource: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.reason = reason
+        self.request_id = request_id
+        self.violations = violations
+        self.retry_after = retry_after
+        self.resource = resource
+
+
+class InvalidArgument(MaskwireError):
+    """The request breaks a rule whatever the state of the server; `violations` says which."""
+
+
+class NotFound(MaskwireError):
+    """`resource` is not held or not served."""
+
+
+class ImageNotFound(NotFound):
+    """The server does not hold the image of this digest (any more): send its bytes."""
+
+
+class ModelNotFound(NotFound):
+    """No model of this name is served."""
+
+
+class StoredFileNotFound(NotFound):
+    """No stored file of this name belongs to the caller."""
+
+
+class FailedPrecondition(MaskwireError):
+    """The request is valid, but this server cannot serve it; the message says what would help."""
+
+
+class UnsupportedByModel(FailedPrecondition):
+    """The model cannot serve such prompts; the message says which model could."""
+
+
+class ResourceExhausted(MaskwireError):
+    """A limit is reached; `retry_after` is set where waiting helps."""
+
+
+class Overloaded(ResourceExhausted):
+    """A queue of the server is full; it refused the call without working on it."""
+
+
+class PayloadTooLarge(ResourceExhausted):
+    """The image or message is over a limit in bytes or pixels; trying again does not help."""
+
+
+class Unavailable(MaskwireError):
+    """No server answered, or the one that did is shutting down; retries did not help."""
+
+
+class DeadlineExceeded(MaskwireError):
+    """The time allowed for the call passed before the answer came."""
+
+
+class Cancelled(MaskwireError):
+    """The call was cancelled."""
+
+
+class Unauthenticated(MaskwireError):
+    """The call carries no valid credentials."""
+
+
+class PermissionDenied(MaskwireError):
+    """The credentials do not allow this call."""
+
+
+class Unimplemented(MaskwireError):
+    """The server does not serve this call."""
+
+
+class InternalError(MaskwireError):
+    """The server failed, or answered with something that the contract excludes."""
