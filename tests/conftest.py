@@ -1,0 +1,19 @@
+"""Fixtures that several kinds of test share."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.sam2_checkpoints import Sam2Files, build_official_tiny, build_small
+
+
+@pytest.fixture(scope="session")
+def small_sam2(tmp_path_factory: pytest.TempPathFactory) -> Sam2Files:
+    """A small SAM 2 network at 512 px with random weights, on disk."""
+    return build_small(tmp_path_factory.mktemp("sam2-small"))
+
+
+@pytest.fixture(scope="session")
+def official_tiny_sam2(tmp_path_factory: pytest.TempPathFactory) -> Sam2Files:
+    """The published architecture hiera-tiny at 1024 px with random weights, on disk."""
+    return build_official_tiny(tmp_path_factory.mktemp("sam2-tiny"))
