@@ -37,6 +37,8 @@ class ErrorCode(enum.Enum):
     """The server is draining and takes no new work; another replica may serve the call."""
     MODEL_UNAVAILABLE = enum.auto()
     """A model could not be loaded or its device failed."""
+    UNIMPLEMENTED = enum.auto()
+    """The contract has it, this version of the server does not serve it; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)

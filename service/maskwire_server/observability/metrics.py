@@ -1,0 +1,165 @@
+"""Every metric of the service, and what turns the domain's and transport's reports into them.
+
+Times are in seconds and sizes in bytes, as Prometheus has it. Labels take few values: methods of
+the contract, models that are served, executors, caches.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+# From a cached prompt (a millisecond) to a large model on a CPU (a minute), about 1-2.5-5.
+_CALL_BUCKETS = (
+    *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
+    *(1.0, 2.5, 5.0, 10.0, 25.0, 60.0),
+)
+_STAGE_BUCKETS = (
+    *(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
+    *(1.0, 2.5, 5.0, 10.0, 30.0),
+)
+_QUEUE_BUCKETS = (
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
+    *(1.0, 2.5, 5.0, 10.0, 30.0),
+)
+_BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+_METHOD_LABELS = ("grpc_type", "grpc_service", "grpc_method")
+
+
+class Metrics:
+    """All metrics in a registry of their own: an `Observer` and a `CallRecorder`.
+
+    Attributes:
+        registry: What the metrics endpoint serves.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._make_call_metrics()
+        self._make_work_metrics()
+        self._make_descriptions()
+
+    def _make_call_metrics(self) -> None:
+        counter = partial(Counter, registry=self.registry)
+        self._started = counter("grpc_server_started", "Calls that began.", _METHOD_LABELS)
+        self._handled = counter(
+            "grpc_server_handled", "Calls that ended, by status.", (*_METHOD_LABELS, "grpc_code")
+        )
+        self._handling = Histogram(
+            "grpc_server_handling_seconds",
+            "Time from a call's beginning to its end.",
+            _METHOD_LABELS,
+            buckets=_CALL_BUCKETS,
+            registry=self.registry,
+        )
+        self._received = counter("grpc_server_msg_received", "Request messages.", _METHOD_LABELS)
+        self._sent = counter("grpc_server_msg_sent", "Response messages.", _METHOD_LABELS)
+
+    def _make_work_metrics(self) -> None:
+        counter = partial(Counter, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+        self._stages = histogram(
+            "maskwire_stage_seconds",
+            "Time of one stage of the work: decode, encode, prompt or postprocess.",
+            ("stage", "model"),
+            buckets=_STAGE_BUCKETS,
+        )
+        self._queue_time = histogram(
+            "maskwire_queue_seconds",
+            "Time that work waited for an executor.",
+            ("executor",),
+            buckets=_QUEUE_BUCKETS,
+        )
+        self._queue_depth = gauge(
+            "maskwire_queue_depth", "Work that waits for an executor now.", ("executor",)
+        )
+        self._running = gauge(
+            "maskwire_executor_running", "Work that runs on an executor now.", ("executor",)
+        )
+        self._refused = counter(
+            "maskwire_overload_refused", "Work refused because a queue was full.", ("executor",)
+        )
+        self._lookups = counter(
+            "maskwire_cache_lookups", "Look-ups in a cache: hit or miss.", ("cache", "result")
+        )
+        self._cache_bytes = gauge("maskwire_cache_bytes", "Memory that a cache holds.", ("cache",))
+        self._cache_entries = gauge(
+            "maskwire_cache_entries", "Entries that a cache holds.", ("cache",)
+        )
+        self._batches = histogram(
+            "maskwire_decode_batch_objects",
+            "Objects that one call of a mask decoder served.",
+            ("model",),
+            buckets=_BATCH_BUCKETS,
+        )
+
+    def _make_descriptions(self) -> None:
+        gauge = partial(Gauge, registry=self.registry)
+        self._build = gauge("maskwire_build_info", "Always 1, with the version.", ("version",))
+        self._models = gauge(
+            "maskwire_model_info",
+            "Always 1 for each model that is served, with what it is.",
+            ("model", "engine", "device", "precision", "checkpoint_digest"),
+        )
+
+    def call_started(self, kind: str, service: str, method: str) -> None:
+        """Count a call that begins."""
+        self._started.labels(kind, service, method).inc()
+
+    def call_finished(
+        self, kind: str, service: str, method: str, code: str, seconds: float
+    ) -> None:
+        """Count a call that ends."""
+        self._handled.labels(kind, service, method, code).inc()
+        self._handling.labels(kind, service, method).observe(seconds)
+
+    def message_received(self, kind: str, service: str, method: str) -> None:
+        """Count a request message."""
+        self._received.labels(kind, service, method).inc()
+
+    def message_sent(self, kind: str, service: str, method: str) -> None:
+        """Count a response message."""
+        self._sent.labels(kind, service, method).inc()
+
+    def stage_finished(self, stage: str, model: str, seconds: float) -> None:
+        """Record how long a stage took."""
+        self._stages.labels(stage, model).observe(seconds)
+
+    def queue_left(self, executor: str, seconds: float) -> None:
+        """Record how long work waited."""
+        self._queue_time.labels(executor).observe(seconds)
+
+    def queue_depth_changed(self, executor: str, waiting: int, running: int) -> None:
+        """Record what waits and runs now."""
+        self._queue_depth.labels(executor).set(waiting)
+        self._running.labels(executor).set(running)
+
+    def overload_refused(self, executor: str) -> None:
+        """Count a refusal."""
+        self._refused.labels(executor).inc()
+
+    def cache_looked_up(self, cache: str, hit: bool) -> None:
+        """Count a look-up."""
+        self._lookups.labels(cache, "hit" if hit else "miss").inc()
+
+    def cache_size_changed(self, cache: str, size_bytes: int, entries: int) -> None:
+        """Record what a cache holds now."""
+        self._cache_bytes.labels(cache).set(size_bytes)
+        self._cache_entries.labels(cache).set(entries)
+
+    def batch_decoded(self, model: str, objects: int) -> None:
+        """Record the size of a decoder's batch."""
+        self._batches.labels(model).observe(objects)
+
+    def version_known(self, version: str) -> None:
+        """Record the version that runs."""
+        self._build.labels(version).set(1)
+
+    def model_served(
+        self, model: str, engine: str, device: str, precision: str, checkpoint_digest: str
+    ) -> None:
+        """Record a model that is served."""
+        self._models.labels(model, engine, device, precision, checkpoint_digest).set(1)

@@ -1,0 +1,14 @@
+"""What every call needs around its servicer, in layers that know nothing of each other.
+
+`CallPipeline` wraps the handlers of all four kinds of RPC once; the layers are `Interceptor`s. In
+`server.py` they stand in this order, outermost first:
+
+1. `RequestIdInterceptor` names the call; everything further in may log.
+2. `MetricsInterceptor` and `AccessLogInterceptor` see the final status, refusals included.
+3. `ErrorInterceptor` turns whatever comes from further in into a status.
+4. `AdmissionInterceptor` refuses before the request is read, when draining or full.
+5. `DeadlineInterceptor` limits how long a unary call may take, reading its request included.
+6. `ValidationInterceptor` checks each request message as it is read.
+
+gRPC's own services (health, reflection, channelz) stay outside: they answer when nothing else can.
+"""

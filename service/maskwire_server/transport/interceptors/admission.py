@@ -1,0 +1,67 @@
+"""Decides whether a call is taken at all, before its request is read."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+from ...domain.errors import ErrorCode, MaskwireError
+from ...domain.observer import Observer
+from ..calls import Call
+from .pipeline import Interceptor, Proceed
+
+_RETRY_AFTER = timedelta(milliseconds=250)
+_NAME = "calls"
+
+
+class AdmissionInterceptor(Interceptor):
+    """Counts the calls in flight, refuses those over a limit, and all of them once closed."""
+
+    def __init__(self, max_in_flight_calls: int, observer: Observer) -> None:
+        self._max_in_flight_calls = max_in_flight_calls
+        self._observer = observer
+        self._in_flight = 0
+        self._closed = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def in_flight(self) -> int:
+        """Calls and streams that were taken and have not ended."""
+        return self._in_flight
+
+    @property
+    def closed(self) -> asyncio.Event:
+        """Set when the server begins to refuse calls; streams end themselves then."""
+        return self._closed
+
+    def close(self) -> None:
+        """Refuse every call from now on."""
+        self._closed.set()
+
+    async def wait_until_idle(self) -> None:
+        """Return when no call is in flight."""
+        await self._idle.wait()
+
+    async def intercept(self, call: Call, proceed: Proceed) -> Any:
+        """Take the call or raise `SHUTTING_DOWN` or `OVERLOADED`."""
+        if self._closed.is_set():
+            raise MaskwireError(
+                ErrorCode.SHUTTING_DOWN, "the server is shutting down; another one may serve this"
+            )
+        if self._in_flight >= self._max_in_flight_calls:
+            self._observer.overload_refused(_NAME)
+            raise MaskwireError(
+                ErrorCode.OVERLOADED,
+                f"the server has its limit of {self._max_in_flight_calls} calls in flight",
+                retry_after=_RETRY_AFTER,
+            )
+        self._in_flight += 1
+        self._idle.clear()
+        try:
+            return await proceed()
+        finally:
+            self._in_flight -= 1
+            if self._in_flight == 0:
+                self._idle.set()
