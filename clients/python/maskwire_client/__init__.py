@@ -15,7 +15,7 @@ from ._channel import Tls
 from ._client import Client
 from .errors import MaskwireError
 from .geometry import Box, BoxLabel, ImageSize, NormalizedBox, Point, PointLabel
-from .images import ImageInput, ImageReference, encode_image
+from .images import EncodedImage, ImageInput, ImageReference, encode_image, load_image
 from .masks import (
     CocoRle,
     CocoRleCounts,
@@ -60,6 +60,7 @@ __all__ = [
     "CocoRle",
     "CocoRleCounts",
     "Delivery",
+    "EncodedImage",
     "EncodedMask",
     "ImageInfo",
     "ImageInput",
@@ -95,4 +96,5 @@ __all__ = [
     "Tls",
     "encode_image",
     "errors",
+    "load_image",
 ]

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["ImageInput", "ImageReference", "encode_image"]
+__all__ = ["EncodedImage", "ImageInput", "ImageReference", "encode_image", "load_image"]
 
 _URI = re.compile(r"(data|https?|s3|gs|az):", re.IGNORECASE)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -45,29 +45,41 @@ class ImageReference:
 
 @dataclass(frozen=True, slots=True)
 class EncodedImage:
-    """An image's encoded bytes with their digest, `sha256:` and 64 hexadecimal digits."""
+    """An image that `load_image` has read, encoded and hashed, so that many calls can share it.
+
+    Attributes:
+        data: The encoded bytes.
+        digest: `sha256:` and the 64 hexadecimal digits of their digest.
+    """
 
     data: bytes = field(repr=False)
     digest: str
 
 
 ImageInput: TypeAlias = (
-    str | os.PathLike[str] | bytes | bytearray | Image.Image | NDArray[np.uint8] | ImageReference
+    str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | Image.Image
+    | NDArray[np.uint8]
+    | ImageReference
+    | EncodedImage
 )
 """An image: path, URI or `sha256:` digest; encoded bytes; PIL image; uint8 array of shape
-(height, width, 3) in RGB or (height, width) in grey; or an `ImageReference`, which says for strings
-what they are where a path could be meant too."""
+(height, width, 3) in RGB or (height, width) in grey; an `ImageReference`, which says for strings
+what they are where a path could be meant too; or what `load_image` returned."""
 
 
 def load_image(image: ImageInput) -> EncodedImage | ImageReference:
-    """Return what is to be sent of an image; reads the file where a path is given.
+    """Return what is to be sent of an image: read, encoded and hashed once for any number of calls.
 
     Raises:
         OSError: The file cannot be read.
         TypeError: It is none of the kinds of `ImageInput`.
         ValueError: It is empty, or an array or PIL image of an unusable form.
     """
-    if isinstance(image, ImageReference):
+    if isinstance(image, ImageReference | EncodedImage):
         return image
     if isinstance(image, str) and (_URI.match(image) or _DIGEST.fullmatch(image)):
         return ImageReference(image)

@@ -1,0 +1,59 @@
+"""`maskwire config`: prints the settings in force, as a settings file with its documentation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+import typer
+
+from .connection import ConfigOption, read_settings
+from .console import print_json
+
+__all__ = ["show_config"]
+
+
+def show_config(
+    config: ConfigOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of TOML.")] = False,
+) -> None:
+    """Print the settings in force, with what each means; secrets are hidden.
+
+    The output is a settings file: save it, change it, and pass it with --config.
+    """
+    settings = read_settings(config)
+    values: dict[str, Any] = settings.model_dump(mode="json")
+    if as_json:
+        print_json(values)
+        return
+    for group, fields in values.items():
+        model = type(getattr(settings, group))
+        documentation = {name: field.description for name, field in model.model_fields.items()}
+        typer.echo("\n".join(_group_lines(group, fields, documentation)))
+
+
+def _group_lines(
+    group: str, values: Mapping[str, Any], documentation: Mapping[str, str | None]
+) -> Iterator[str]:
+    yield f"[{group}]"
+    tables = {name: value for name, value in values.items() if _is_list_of_tables(value)}
+    for name, value in values.items():
+        if name in tables:
+            continue
+        yield f"# {' '.join((documentation.get(name) or '').split())}"
+        # TOML has no null: what is not set is left out.
+        yield f"{name} = {json.dumps(value)}" if value is not None else f"# {name} is not set"
+    for name, items in tables.items():
+        yield ""
+        yield f"# {' '.join((documentation.get(name) or '').split())}"
+        for item in items:
+            yield f"[[{group}.{name}]]"
+            yield from (
+                f"{key} = {json.dumps(value)}" for key, value in item.items() if value is not None
+            )
+    yield ""
+
+
+def _is_list_of_tables(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)

@@ -1,0 +1,146 @@
+"""`maskwire segment`: the masks of what the prompts name in one image."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..images import EncodedImage, ImageReference, load_image
+from ..options import MaskEncoding, Rendering
+from ..prompts import MaskPrompt
+from ..results import SegmentationResult
+from .connection import ConfigOption, Connection, LocalOption, ServerOption, TimeoutOption
+from .console import messages, print_json, results
+from .exit_codes import ExitCode
+from .failures import CommandFailure
+from .prompts import EXAMPLES, parse_box, parse_mask, parse_point
+from .reports import mask_table, summary_table, to_json, write_files
+
+__all__ = ["segment"]
+
+DEFAULT_FOLDER = Path("maskwire-output")
+
+
+class MaskFormat(enum.Enum):
+    """The forms of masks that `--format` offers."""
+
+    RLE = "rle"
+    PNG = "png"
+    POLYGONS = "polygons"
+
+
+_ENCODINGS = {
+    MaskFormat.RLE: MaskEncoding.COCO_RLE,
+    MaskFormat.PNG: MaskEncoding.PNG_8BIT,
+    MaskFormat.POLYGONS: MaskEncoding.POLYGONS,
+}
+
+
+def segment(
+    image: Annotated[
+        str, typer.Argument(metavar="IMAGE", help="File, https: or data: URI, or sha256: digest.")
+    ],
+    points: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--point",
+            metavar="X,Y[,LABEL][@OBJECT]",
+            help="Click; the label is 1, fg or + (on the object) or 0, bg or - (off it).",
+        ),
+    ] = None,
+    boxes: Annotated[
+        list[str] | None,
+        typer.Option("--box", metavar="X0,Y0,X1,Y1[@OBJECT]", help="Box around an object."),
+    ] = None,
+    masks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--mask", metavar="FILE[@OBJECT]", help="Mask to refine, bright on the object."
+        ),
+    ] = None,
+    texts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--text", metavar="TEXT", help="Concept in words, where the model takes text."
+        ),
+    ] = None,
+    model: Annotated[str, typer.Option("--model", help="Name; none is the server's default.")] = "",
+    server: ServerOption = None,
+    local: LocalOption = False,
+    config: ConfigOption = None,
+    mask_format: Annotated[
+        MaskFormat,
+        typer.Option("--format", help="Form of the masks in masks.json; png adds files."),
+    ] = MaskFormat.RLE,
+    multiple: Annotated[
+        bool, typer.Option("--multiple", help="Return alternatives for each object.")
+    ] = False,
+    max_masks: Annotated[
+        int | None, typer.Option("--max-masks", min=1, max=32, help="Most alternatives.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help=f"Folder for overlay.png and masks.json; {DEFAULT_FOLDER} unless --json is given.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the masks as JSON.")] = False,
+    timeout_s: TimeoutOption = 60.0,
+) -> None:
+    """Segment what the prompts name.
+
+    Prompts with the same @OBJECT refine the same object. Points without one are one object
+    together; every box, mask and text without one is an object of its own.
+    """
+    if not (points or boxes or masks or texts):
+        raise CommandFailure(
+            "say what to segment, by a point, a box, a mask or a text", ExitCode.USAGE, EXAMPLES
+        )
+    folder = out if out is not None or as_json else DEFAULT_FOLDER
+    parsed_points = [parse_point(text) for text in points or ()]
+    parsed_boxes = [parse_box(text) for text in boxes or ()]
+    parsed_masks: list[MaskPrompt] = [parse_mask(text) for text in masks or ()]
+    source = _readable(image)
+    connection = Connection(server, local, config, model)
+    with messages().status("segmenting"), connection.client() as client:
+        result = client.segment(
+            source,
+            points=parsed_points,
+            boxes=parsed_boxes,
+            masks=parsed_masks,
+            texts=texts or (),
+            model=model,
+            encoding=_ENCODINGS[mask_format],
+            return_multiple_masks=multiple or max_masks is not None,
+            max_masks=max_masks,
+            renderings=[Rendering()] if folder is not None else [],
+            timeout_s=timeout_s,
+        )
+    written = (
+        write_files(result, folder, Path(image).name, _ENCODINGS[mask_format])
+        if folder is not None
+        else []
+    )
+    _show(result, written, as_json)
+
+
+def _readable(image: str) -> EncodedImage | ImageReference:
+    """Return the image, read before a server is started or called."""
+    try:
+        return load_image(image)
+    except (OSError, ValueError) as error:
+        raise CommandFailure(f"the image cannot be read: {error}", ExitCode.USAGE) from error
+
+
+def _show(result: SegmentationResult, written: list[Path], as_json: bool) -> None:
+    if as_json:
+        print_json(to_json(result, written))
+        return
+    console = results()
+    console.print(mask_table(result))
+    console.print(summary_table(result, written))
