@@ -11,7 +11,7 @@ import maskwire.v1
 import protovalidate
 import pytest
 from google.protobuf import message_factory
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from maskwire.v1 import geometry_pb2
 
 
@@ -68,3 +68,38 @@ def test_rules_are_found_without_the_import_of_validate_proto():
     }
     assert ("x_min", "float.finite") in fields
     assert ("", "box.y_max") in fields
+
+
+VALIDATION_OPTION_TAG = b"\xba\x48"
+"""Wire tag of `buf.validate.field`: extension 1159 of FieldOptions, length-delimited."""
+
+BOUNDED_TYPES = {
+    FieldDescriptor.TYPE_FLOAT,
+    FieldDescriptor.TYPE_DOUBLE,
+    FieldDescriptor.TYPE_STRING,
+    FieldDescriptor.TYPE_BYTES,
+    FieldDescriptor.TYPE_ENUM,
+}
+
+
+def messages_in_requests() -> dict[str, Descriptor]:
+    found: dict[str, Descriptor] = {}
+    waiting = [message for message in MESSAGES if message.name.endswith("Request")]
+    while waiting:
+        message = waiting.pop()
+        if message.full_name.startswith("maskwire.") and message.full_name not in found:
+            found[message.full_name] = message
+            waiting += [field.message_type for field in message.fields if field.message_type]
+    return found
+
+
+def test_whatever_a_caller_can_send_has_a_rule():
+    """Integers may use their whole range; anything else needs a bound that somebody thought of."""
+    without = [
+        field.full_name
+        for message in messages_in_requests().values()
+        for field in message.fields
+        if (field.is_repeated or field.type in BOUNDED_TYPES)
+        and VALIDATION_OPTION_TAG not in field.GetOptions().SerializeToString()
+    ]
+    assert without == []
