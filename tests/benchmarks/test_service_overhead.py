@@ -17,10 +17,10 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from maskwire_client import Client, Point, SegmentationResult
 from numpy.typing import NDArray
 from PIL import Image
 
+from maskwire_client import Client, Point, SegmentationResult
 from tests.benchmarks.echo_server import METHOD
 from tests.benchmarks.measuring import Percentiles, measure_in_turn, report, summarize
 from tests.support.sam2_checkpoints import Sam2Files

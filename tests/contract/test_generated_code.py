@@ -7,11 +7,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-import maskwire.v1
 import protovalidate
 import pytest
 from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+import maskwire.v1
 from maskwire.v1 import geometry_pb2
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 from google.protobuf.message import Message
+
 from maskwire.v1 import segmentation_pb2
 
 from . import _requests

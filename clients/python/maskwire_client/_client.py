@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import grpc
+
 from maskwire.v1 import model_pb2, model_pb2_grpc, segmentation_pb2_grpc
 
 from . import _requests, _responses

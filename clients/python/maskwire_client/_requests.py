@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from maskwire.v1 import (
     file_pb2,
     geometry_pb2,

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 from google.protobuf.descriptor import EnumDescriptor
+
 from maskwire.v1 import (
     file_pb2,
     geometry_pb2,

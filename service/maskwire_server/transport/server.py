@@ -17,6 +17,7 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+
 from maskwire.v1 import (
     file_pb2,
     file_pb2_grpc,

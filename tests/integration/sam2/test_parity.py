@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 import pytest
 import skimage.data
+from numpy.typing import NDArray
+
 from maskwire_server.domain.engine import ImageEmbedding, ModelSpecification, ObjectPrediction
 from maskwire_server.domain.geometry import Box, ImageSize
 from maskwire_server.domain.logits import MaskLogits
 from maskwire_server.domain.prompts import ObjectPrompts
 from maskwire_server.engines.sam2 import Sam2Engine, Sam2EngineFactory
-from numpy.typing import NDArray
-
 from tests.support.sam2_checkpoints import Sam2Files
 from tests.support.sam2_upstream import upstream_official_predictor, upstream_predictor
 

@@ -8,6 +8,7 @@ from collections import OrderedDict
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from maskwire_server.domain.caches import ByteBudgetCache, SingleFlightCache
 from maskwire_server.domain.observer import SilentObserver
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 
 import pytest
+
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
 from maskwire_server.domain.executor import BoundedExecutor
 from maskwire_server.domain.observer import SilentObserver

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
 from maskwire_server.domain.geometry import Box, ImageSize, Point
 from maskwire_server.domain.grouping import group_prompts, prompt_kinds

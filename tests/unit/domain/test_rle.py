@@ -7,11 +7,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+from pycocotools import mask as coco
+
 from maskwire_server.domain import rle
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
 from maskwire_server.domain.geometry import ImageSize
-from numpy.typing import NDArray
-from pycocotools import mask as coco
 
 Bitmap = NDArray[np.bool_]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from google.protobuf.duration_pb2 import Duration
+
 from maskwire.v1 import processing_pb2
 
 from ...domain.segmentation import SegmentResult, Timings
