@@ -33,9 +33,15 @@ $(STAMP): pyproject.toml constraints.txt Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
 	grep -v -E '^(cuda-|nvidia-|triton)' constraints.txt > $(VENV)/constraints-portable.txt
-	$(UV_INSTALL) torch torchvision setuptools
+	$(UV_INSTALL) $(if $(TORCH_BACKEND),--reinstall-package torch --reinstall-package torchvision) torch torchvision setuptools
 	$(UV_INSTALL) --no-build-isolation-package sam2 --editable '.[$(EXTRAS)]'
 	touch $@
+
+# Naming a torch build installs it, whatever is there.
+.PHONY: reinstall
+ifneq ($(TORCH_BACKEND),)
+$(STAMP): reinstall
+endif
 
 setup: $(STAMP) ## Create .venv with everything (TORCH_BACKEND=cpu|cu130|... for another torch build)
 
@@ -67,10 +73,10 @@ robustness: $(STAMP) ## Run the long matrices: all seeds, fuzzing, soak
 	$(BIN)/pytest -m robustness --durations=15 $(PYTEST_ARGS)
 
 train-nano: $(STAMP) ## Train maskwire-nano, resumable (PRESET=cpu|gpu|smoke RUN=runs/nano)
-	$(BIN)/python -m training train --preset $(PRESET) --folder $(RUN)
+	$(BIN)/python -m training train --preset $(PRESET) $(if $(filter gpu,$(PRESET)),--device cuda) --folder $(RUN)
 
-eval: $(STAMP) ## Score maskwire-nano on the photographs in EVAL
-	$(BIN)/python -m training evaluate --photographs $(EVAL)
+eval: $(STAMP) ## Score maskwire-nano on labelled photographs (EVAL=folder)
+	$(BIN)/python -m training evaluate $(EVAL)
 
 clean: ## Remove caches and outputs; keeps .venv and training runs
 	rm -rf demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .coverage htmlcov dist build
