@@ -40,8 +40,9 @@ from .preprocessing import network_input
 from .prompts import PromptBatch, batched
 
 _MAX_OBJECTS = 128
-# Objects decoded at once: each takes some tens of MB of the device while it is decoded at 1024 px.
-_BATCH_LIMIT = 16
+# Objects decoded at once. Each takes some tens of MB of the device's memory meanwhile at 1024 px; a
+# CPU gains nothing from large batches.
+_CPU_BATCH_LIMIT, _ACCELERATOR_BATCH_LIMIT = 16, 64
 
 
 class Sam2Engine(SegmentationEngine):
@@ -57,6 +58,8 @@ class Sam2Engine(SegmentationEngine):
         """
         self._description = description
         self._placement = placement
+        is_cpu = placement.device.type == "cpu"
+        self._batch_limit = _CPU_BATCH_LIMIT if is_cpu else _ACCELERATOR_BATCH_LIMIT
         with self._computing():
             self._network = network.to(placement.device).eval()
             # Depends on the architecture alone; upstream computes it anew for every prompt.
@@ -110,7 +113,7 @@ class Sam2Engine(SegmentationEngine):
                 embedding.image_size,
                 network_side=self._network.image_size,
                 mask_side=encoder.mask_input_size[0],
-                batch_limit=_BATCH_LIMIT,
+                batch_limit=self._batch_limit,
                 device=self._placement.device,
             ):
                 logits, scores = self._decode_batch(embedding, batch, multimask)
