@@ -23,7 +23,8 @@ def decompress_counts(compressed: bytes) -> NDArray[np.int64]:
     """
     codes = np.frombuffer(compressed, dtype=np.uint8).astype(np.int64) - 48
     ends = np.flatnonzero((codes & 0x20) == 0)
-    if codes.size == 0 or codes.min() < 0 or codes.max() > 63 or ends[-1:] != codes.size - 1:
+    is_unfinished = codes.size == 0 or ends.size == 0 or ends[-1] != codes.size - 1
+    if is_unfinished or codes.min() < 0 or codes.max() > 63:
         raise ValueError("the mask's counts are not COCO's compressed run lengths")
     starts = np.concatenate(([0], ends[:-1] + 1))
     lengths = ends - starts + 1

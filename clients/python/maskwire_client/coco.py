@@ -2,53 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .masks import CocoRle, CocoRleCounts, Mask, Polygon, PolygonMask
-from .results import SegmentationResult
+from .results import ProcessingInfo, SegmentationResult
 
 __all__ = ["annotation", "document"]
 
 _UNNAMED = "object"
 
 
-def document(result: SegmentationResult, file_name: str) -> dict[str, Any]:
-    """Return an answer as one COCO document, ready for `json.dump`.
+def document(results: Mapping[str, SegmentationResult]) -> dict[str, Any]:
+    """Return answers as one COCO document, ready for `json.dump`.
 
     Beside COCO's own keys each annotation has `object_id`, `alternative`, `score`, `score_kind` and
-    `box_xyxy` (pixels), and `info` says which model and checkpoint made it.
+    `box_xyxy` (pixels), and each image the digest, models and request id of its answer.
 
     Args:
-        result: The answer; its masks in any encoding but `NONE`.
-        file_name: What to call the image.
+        results: The answer for each image, by the name to give to the image; the masks in any
+            encoding but `NONE`.
+
+    Raises:
+        ValueError: A mask was not sent, or does not decode.
     """
-    names = sorted({mask.text or _UNNAMED for mask in result.masks}) or [_UNNAMED]
-    categories = {name: number for number, name in enumerate(names, start=1)}
-    info = result.info
+    names = sorted({mask.text or _UNNAMED for result in results.values() for mask in result})
+    categories = {name: number for number, name in enumerate(names or [_UNNAMED], start=1)}
+    annotations = [
+        (image_id, mask)
+        for image_id, result in enumerate(results.values(), start=1)
+        for mask in result
+    ]
     return {
-        "info": {
-            "description": "Masks made by Maskwire",
-            "models": [
-                {"model": model.model, "checkpoint_digest": model.checkpoint_digest}
-                for model in info.models
-            ],
-            "image_digest": info.image.digest,
-            "request_id": info.request_id,
-        },
+        "info": {"description": "Masks made by Maskwire"},
         "images": [
-            {
-                "id": 1,
-                "file_name": file_name,
-                "width": info.image.size.width_px,
-                "height": info.image.size.height_px,
-            }
+            _image(image_id, file_name, result.info)
+            for image_id, (file_name, result) in enumerate(results.items(), start=1)
         ],
         "categories": [{"id": number, "name": name} for name, number in categories.items()],
         "annotations": [
-            annotation(mask, number, category_id=categories[mask.text or _UNNAMED])
-            for number, mask in enumerate(result.masks, start=1)
+            annotation(
+                mask, number, image_id=image_id, category_id=categories[mask.text or _UNNAMED]
+            )
+            for number, (image_id, mask) in enumerate(annotations, start=1)
         ],
+    }
+
+
+def _image(image_id: int, file_name: str, info: ProcessingInfo) -> dict[str, Any]:
+    return {
+        "id": image_id,
+        "file_name": file_name,
+        "width": info.image.size.width_px,
+        "height": info.image.size.height_px,
+        "digest": info.image.digest,
+        "models": [
+            {"model": model.model, "checkpoint_digest": model.checkpoint_digest}
+            for model in info.models
+        ],
+        "request_id": info.request_id,
     }
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import grpc
 import pytest
 from google.rpc import error_details_pb2
-from tests.support.scripted_server import Response, Script, refusing, returning, serving
-
 from maskwire.v1 import mask_pb2, processing_pb2
 from maskwire_client import AsyncClient, Client, PromptKind, errors
+
+from tests.support.scripted_server import Response, Script, refusing, returning, serving
 
 IMAGE = b"an encoded image"
 LARGE_IMAGE = bytes(300_000)

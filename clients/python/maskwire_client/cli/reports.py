@@ -13,7 +13,7 @@ from rich.table import Table
 from .. import coco
 from ..geometry import Box
 from ..options import MaskEncoding, RenderingStyle
-from ..results import SegmentationResult, Timings
+from ..results import ProcessingInfo, SegmentationResult, Timings
 
 __all__ = ["mask_table", "summary_table", "to_json", "write_files"]
 
@@ -36,7 +36,7 @@ def write_files(
         if picture.style is RenderingStyle.OVERLAY
     ]
     masks = folder / "masks.json"
-    masks.write_text(json.dumps(coco.document(result, image_name)) + "\n", encoding="utf-8")
+    masks.write_text(json.dumps(coco.document({image_name: result})) + "\n", encoding="utf-8")
     written.append(masks)
     if encoding is MaskEncoding.PNG_8BIT:
         for mask in result.masks:
@@ -46,10 +46,10 @@ def write_files(
     return written
 
 
-def to_json(result: SegmentationResult, written: Sequence[Path]) -> dict[str, Any]:
+def to_json(result: SegmentationResult, image_name: str, written: Sequence[Path]) -> dict[str, Any]:
     """Return what `--json` prints: the COCO document, the timings and the files."""
     return {
-        **coco.document(result, ""),
+        **coco.document({image_name: result}),
         "embedding_cached": result.info.embedding_cached,
         "timings_ms": _milliseconds(result.info.timings),
         "files": [str(path) for path in written],
@@ -75,9 +75,8 @@ def mask_table(result: SegmentationResult) -> Table:
     return table
 
 
-def summary_table(result: SegmentationResult, written: Sequence[Path]) -> Table:
+def summary_table(info: ProcessingInfo, written: Sequence[Path] = ()) -> Table:
     """Return how an answer came about and where its files lie."""
-    info = result.info
     table = Table.grid(padding=(0, 2))
     size = info.image.size
     for reference in info.models:

@@ -11,7 +11,6 @@ import typer
 from ..images import EncodedImage, ImageReference, load_image
 from ..options import MaskEncoding, Rendering
 from ..prompts import MaskPrompt
-from ..results import SegmentationResult
 from .connection import ConfigOption, Connection, LocalOption, ServerOption, TimeoutOption
 from .console import messages, print_json, results
 from .exit_codes import ExitCode
@@ -121,12 +120,14 @@ def segment(
             renderings=[Rendering()] if folder is not None else [],
             timeout_s=timeout_s,
         )
-    written = (
-        write_files(result, folder, Path(image).name, _ENCODINGS[mask_format])
-        if folder is not None
-        else []
-    )
-    _show(result, written, as_json)
+    name = Path(image).name if isinstance(source, EncodedImage) else image
+    written = write_files(result, folder, name, _ENCODINGS[mask_format]) if folder else []
+    if as_json:
+        print_json(to_json(result, name, written))
+        return
+    console = results()
+    console.print(mask_table(result))
+    console.print(summary_table(result.info, written))
 
 
 def _readable(image: str) -> EncodedImage | ImageReference:
@@ -135,12 +136,3 @@ def _readable(image: str) -> EncodedImage | ImageReference:
         return load_image(image)
     except (OSError, ValueError) as error:
         raise CommandFailure(f"the image cannot be read: {error}", ExitCode.USAGE) from error
-
-
-def _show(result: SegmentationResult, written: list[Path], as_json: bool) -> None:
-    if as_json:
-        print_json(to_json(result, written))
-        return
-    console = results()
-    console.print(mask_table(result))
-    console.print(summary_table(result, written))

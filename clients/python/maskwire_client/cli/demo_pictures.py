@@ -1,0 +1,112 @@
+"""The demo's photographs with their prompts, and the picture that shows both with the masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont
+
+from ..geometry import Box, Point
+
+__all__ = ["PHOTOGRAPHS", "Photograph", "contact_sheet", "panel"]
+
+_PANEL_HEIGHT_PX = 480
+_CAPTION_HEIGHT_PX = 34
+_GAP_PX = 10
+_BACKGROUND = (24, 24, 28)
+_INK = (235, 235, 235)
+_PROMPT = (255, 255, 255)
+_SHADOW = (0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Photograph:
+    """One photograph of `skimage.data` and what to segment in it.
+
+    Attributes:
+        name: The function that returns it.
+        file_name: What to save it as.
+        point: A click on the first object.
+        box: A box around the second object.
+        first_box: A box around the third object, whose answer comes back as its mask prompt.
+        correction: A click on the third object that goes with its mask.
+        caption: What the objects are.
+    """
+
+    name: str
+    file_name: str
+    point: Point
+    box: Box
+    first_box: Box
+    correction: Point
+    caption: str
+
+
+PHOTOGRAPHS = (
+    Photograph(
+        name="coffee",
+        file_name="coffee.jpg",
+        point=Point(280, 150, object_id=1),
+        box=Box(326, 192, 408, 326, object_id=2),
+        first_box=Box(76, 70, 480, 390),
+        correction=Point(120, 290, object_id=3),
+        caption="coffee by point, spoon by box, saucer by mask",
+    ),
+    Photograph(
+        name="astronaut",
+        file_name="astronaut.jpg",
+        point=Point(172, 386, object_id=1),
+        box=Box(276, 342, 512, 512, object_id=2),
+        first_box=Box(152, 14, 302, 190),
+        correction=Point(224, 120, object_id=3),
+        caption="badge by point, helmet by box, head by mask",
+    ),
+    Photograph(
+        name="chelsea",
+        file_name="cat.jpg",
+        point=Point(172, 114, object_id=1),
+        box=Box(294, 106, 344, 164, object_id=2),
+        first_box=Box(228, 218, 290, 268),
+        correction=Point(258, 238, object_id=3),
+        caption="eye by point, eye by box, nose by mask",
+    ),
+)
+
+
+def panel(overlay: Image.Image, photograph: Photograph) -> Image.Image:
+    """Return an overlay at the sheet's height, with its prompts drawn and a caption below."""
+    scale = _PANEL_HEIGHT_PX / overlay.height
+    width = round(overlay.width * scale)
+    picture = Image.new("RGB", (width, _PANEL_HEIGHT_PX + _CAPTION_HEIGHT_PX), _BACKGROUND)
+    resized = overlay.convert("RGB").resize((width, _PANEL_HEIGHT_PX), Image.Resampling.LANCZOS)
+    picture.paste(resized, (0, 0))
+    draw = ImageDraw.Draw(picture)
+    _draw_box(draw, photograph.box, scale)
+    _draw_point(draw, photograph.point, scale)
+    _draw_point(draw, photograph.correction, scale)
+    draw.text((6, _PANEL_HEIGHT_PX + 7), photograph.caption, _INK, ImageFont.load_default(17))
+    return picture
+
+
+def contact_sheet(panels: Sequence[Image.Image]) -> Image.Image:
+    """Return panels of equal height side by side."""
+    width = sum(part.width for part in panels) + _GAP_PX * (len(panels) + 1)
+    sheet = Image.new("RGB", (width, panels[0].height + _GAP_PX), _BACKGROUND)
+    left = _GAP_PX
+    for part in panels:
+        sheet.paste(part, (left, _GAP_PX))
+        left += part.width + _GAP_PX
+    return sheet
+
+
+def _draw_box(draw: ImageDraw.ImageDraw, box: Box, scale: float) -> None:
+    corners = tuple(edge * scale for edge in (box.x_min, box.y_min, box.x_max, box.y_max))
+    draw.rectangle(corners, outline=_SHADOW, width=4)
+    draw.rectangle(corners, outline=_PROMPT, width=2)
+
+
+def _draw_point(draw: ImageDraw.ImageDraw, point: Point, scale: float) -> None:
+    center = (point.x * scale, point.y * scale)
+    draw.circle(center, 7, fill=_PROMPT, outline=_SHADOW, width=2)
+    draw.circle(center, 3, fill=(30, 170, 60))
