@@ -1,0 +1,10 @@
+"""maskwire-nano, the embedded default: a small convolutional segmenter that works on windows.
+
+`windows` is the geometry of squares of the image, `views` turns prompts into windows, `network` is
+the network itself, `predictor` runs it over views, `engine` stands behind `domain.engine`. The
+trained weights and their model card lie in `weights/`; training is the package `training`.
+"""
+
+from .engine import NanoEngine, NanoEngineFactory
+
+__all__ = ["NanoEngine", "NanoEngineFactory"]

@@ -1,0 +1,176 @@
+"""From an object's prompts to the windows that the network looks at, and back to candidates.
+
+A view is one window with its prompts in window coordinates. Pure geometry over numpy; running the
+network over views is `predictor`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskwire_server.domain.geometry import Box, ImageSize
+from maskwire_server.domain.logits import MaskLogits
+from maskwire_server.domain.prompts import ObjectPrompts
+from maskwire_server.engines.nano import windows
+from maskwire_server.engines.nano.windows import Window
+
+MARGIN = 1.4
+"""Side of a window over the longer side of what it shows (a box, an earlier mask)."""
+
+CLICK_SCALES = (0.22, 0.45, 1.0)
+"""Sides of the windows for clicks alone, over the image's longer side."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One window and its prompts.
+
+    Attributes:
+        window: Where in the image.
+        box: Shape (4,), float32, x_min y_min x_max y_max in window coordinates 0..1; NaN for none.
+        clicks: Shape (n, 3), float32, x and y in window coordinates and label 1 or 0.
+        previous: Shape (size, size), float32, probability of the earlier mask; -1 for none.
+    """
+
+    window: Window
+    box: NDArray[np.float32]
+    clicks: NDArray[np.float32]
+    previous: NDArray[np.float32]
+
+
+def first_views(prompts: ObjectPrompts, image: ImageSize, size: int) -> list[View]:
+    """The views that answer an object's prompts: one where they bound the object, else three."""
+    extent = _extent(prompts)
+    if extent is not None:
+        return [_view(prompts, _window(extent, image), prompts.mask, size)]
+    return [_view(prompts, window, None, size) for window in _click_windows(prompts, image)]
+
+
+def closer_view(
+    prompts: ObjectPrompts, answer: MaskLogits, image: ImageSize, size: int
+) -> View | None:
+    """A view on an answer that was given in a window of another size; None if it is empty."""
+    extent = logits_box(answer)
+    if extent is None:
+        return None
+    extent = _with_foreground(extent, prompts)
+    return _view(prompts, _window(extent, image), answer, size)
+
+
+def logits_box(logits: MaskLogits) -> Box | None:
+    """The box, in the image, of the cells above 0; None where there is none."""
+    cells = windows.mask_box(logits.values > 0)
+    if cells is None:
+        return None
+    rows, columns = logits.values.shape
+    step_x, step_y = logits.window.width / columns, logits.window.height / rows
+    return Box(
+        logits.window.x_min + cells[0] * step_x,
+        logits.window.y_min + cells[1] * step_y,
+        logits.window.x_min + cells[2] * step_x,
+        logits.window.y_min + cells[3] * step_y,
+    )
+
+
+def window_box(window: Window) -> Box:
+    """The window as a box of the image."""
+    left, top, side = float(window.left), float(window.top), float(window.side)
+    return Box(left, top, left + side, top + side)
+
+
+def _extent(prompts: ObjectPrompts) -> Box | None:
+    """The box that box, mask and foreground clicks span together; None for clicks alone."""
+    extent = prompts.box
+    if prompts.mask is not None:
+        seen = _mask_box(prompts.mask)
+        if seen is not None:
+            extent = seen if extent is None else _union(extent, seen)
+    return None if extent is None else _with_foreground(extent, prompts)
+
+
+def _with_foreground(extent: Box, prompts: ObjectPrompts) -> Box:
+    for x, y in prompts.points[prompts.point_labels]:
+        extent = _union(extent, Box(float(x), float(y), float(x), float(y)))
+    return extent
+
+
+def _mask_box(mask: NDArray[np.bool_] | MaskLogits) -> Box | None:
+    if isinstance(mask, MaskLogits):
+        return logits_box(mask)
+    cells = windows.mask_box(mask)
+    return None if cells is None else Box(*(float(edge) for edge in cells))
+
+
+def _union(first: Box, second: Box) -> Box:
+    return Box(
+        min(first.x_min, second.x_min),
+        min(first.y_min, second.y_min),
+        max(first.x_max, second.x_max),
+        max(first.y_max, second.y_max),
+    )
+
+
+def _window(extent: Box, image: ImageSize, margin: float = MARGIN) -> Window:
+    side = margin * max(extent.width, extent.height)
+    centre_x, centre_y = (extent.x_min + extent.x_max) / 2, (extent.y_min + extent.y_max) / 2
+    return windows.window_around(centre_x, centre_y, side, image.height_px, image.width_px)
+
+
+def _click_windows(prompts: ObjectPrompts, image: ImageSize) -> list[Window]:
+    chosen = prompts.points[prompts.point_labels]
+    points = chosen if len(chosen) else prompts.points
+    low, high = points.min(0), points.max(0)
+    centre, spread = (low + high) / 2, float((high - low).max())
+    longest = max(image.width_px, image.height_px)
+    return [
+        windows.window_around(
+            float(centre[0]),
+            float(centre[1]),
+            max(scale * longest, MARGIN * spread),
+            image.height_px,
+            image.width_px,
+        )
+        for scale in CLICK_SCALES
+    ]
+
+
+def _view(
+    prompts: ObjectPrompts,
+    window: Window,
+    mask: NDArray[np.bool_] | MaskLogits | None,
+    size: int,
+) -> View:
+    offset = np.array([window.left, window.top], np.float32)
+    box = np.full(4, np.nan, np.float32)
+    if prompts.box is not None:
+        corners = np.array(
+            [prompts.box.x_min, prompts.box.y_min, prompts.box.x_max, prompts.box.y_max],
+            np.float32,
+        )
+        box = np.asarray(((corners.reshape(2, 2) - offset) / window.side).ravel(), np.float32)
+    clicks = np.empty((len(prompts.points), 3), np.float32)
+    clicks[:, :2] = (prompts.points - offset) / window.side
+    clicks[:, 2] = prompts.point_labels
+    return View(window, box, clicks, _previous(mask, window, size))
+
+
+def _previous(
+    mask: NDArray[np.bool_] | MaskLogits | None, window: Window, size: int
+) -> NDArray[np.float32]:
+    if mask is None:
+        return np.full((size, size), -1, np.float32)
+    if not isinstance(mask, MaskLogits):
+        covered = windows.cut(mask.astype(np.uint8) * 255, window, size, padding=0)
+        return np.asarray(covered / 255.0, np.float32)
+    region = window_box(window)
+    values = mask.resample(region, size, size)
+    probability = 1 / (1 + np.exp(-np.clip(values, -30, 30)))
+    # Beyond its own window an answer says that nothing is object.
+    ticks = (np.arange(size) + 0.5) * window.side / size
+    columns, rows = window.left + ticks, window.top + ticks
+    known_x = (columns >= mask.window.x_min) & (columns < mask.window.x_max)
+    known_y = (rows >= mask.window.y_min) & (rows < mask.window.y_max)
+    return np.asarray(probability * (known_y[:, None] & known_x[None, :]), np.float32)
