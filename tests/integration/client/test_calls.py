@@ -9,9 +9,9 @@ from typing import Any
 import grpc
 import pytest
 from google.rpc import error_details_pb2
+
 from maskwire.v1 import mask_pb2, processing_pb2
 from maskwire_client import AsyncClient, Client, PromptKind, errors
-
 from tests.support.scripted_server import Response, Script, refusing, returning, serving
 
 IMAGE = b"an encoded image"
