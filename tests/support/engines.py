@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ class Candidate:
     factory: EngineFactory
     specification: ModelSpecification
 
-    def with_changes(self, **changes: object) -> ModelSpecification:
+    def with_changes(self, **changes: Any) -> ModelSpecification:
         return replace(self.specification, **changes)
 
 

@@ -53,14 +53,15 @@ def build_network(config: Path) -> Any:
     try:
         configuration = OmegaConf.merge(_INFERENCE_DEFAULTS, OmegaConf.load(config))
         OmegaConf.resolve(configuration)
-        return instantiate(cast(DictConfig, configuration).model, _recursive_=True)
+        network = instantiate(cast(DictConfig, configuration).model, _recursive_=True)
     except OSError as error:
         raise _unavailable(f"configuration {config} cannot be read", config) from error
     except (YAMLError, OmegaConfBaseException, HydraException, ValueError, TypeError) as error:
         reason = str(error).partition("\n")[0]
-        raise _unavailable(
-            f"configuration {config} does not describe a SAM 2 network: {reason}", config
-        ) from error
+        raise _unavailable(f"configuration {config} is not valid: {reason}", config) from error
+    if not isinstance(network, torch.nn.Module):
+        raise _unavailable(f"configuration {config} has no `model` section of a network", config)
+    return network
 
 
 def load_weights(network: torch.nn.Module, state: State, source: Path) -> None:
