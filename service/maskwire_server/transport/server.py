@@ -39,6 +39,7 @@ from ..domain.models import ModelRegistry
 from ..domain.observer import Observer
 from ..domain.segmentation_service import SegmentationService
 from ..settings import GrpcSettings, Settings
+from .health import HealthServicer
 from .interceptors.access_log import AccessLogInterceptor
 from .interceptors.admission import AdmissionInterceptor
 from .interceptors.deadlines import DeadlineInterceptor
@@ -97,8 +98,6 @@ _UNLIMITED_MS = 2**31 - 1
 _KEEPALIVE_TIME_MS = 60_000
 _KEEPALIVE_TIMEOUT_MS = 20_000
 _MIN_CLIENT_PING_INTERVAL_MS = 10_000
-# What is left to do when the last call has ended: handing its answer to the network.
-_FLUSH_S = 1.0
 
 
 class Recorder(Observer, CallRecorder):
@@ -111,7 +110,7 @@ class GrpcServer:
     def __init__(
         self,
         server: grpc.aio.Server,
-        health_servicer: health.aio.HealthServicer,
+        health_servicer: HealthServicer,
         admission: AdmissionInterceptor,
         address: tuple[str, int],
     ) -> None:
@@ -154,13 +153,14 @@ class GrpcServer:
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(notice_s)
         self._admission.close()
-        flush_s = min(_FLUSH_S, grace_s)
+        self._health.end_watches()
+        stopping = asyncio.create_task(self._server.stop(grace_s))
         try:
-            async with asyncio.timeout(grace_s - flush_s):
+            async with asyncio.timeout(grace_s):
                 await self._admission.wait_until_idle()
         except TimeoutError:
             _log.warning("calls outlast the grace", in_flight=self._admission.in_flight)
-        await self._server.stop(flush_s)
+        await stopping
 
 
 def build_server(
@@ -193,7 +193,7 @@ def build_server(
         interceptors=[pipeline], options=list(_channel_options(settings.grpc).items())
     )
     _add_services(server, segmentation, models)
-    health_servicer = health.aio.HealthServicer()
+    health_servicer = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if settings.grpc.enable_reflection:
         names = [service.full_name for service in _ALL]

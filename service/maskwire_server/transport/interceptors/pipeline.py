@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -26,8 +26,8 @@ from ..calls import UNKNOWN_METHOD, Call, Method, ServicerContext, is_infrastruc
 Proceed = Callable[[], Awaitable[Any]]
 """Runs what is further in; gives the response of a unary one, None for a stream."""
 
-_Handler = grpc.RpcMethodHandler[Any, Any]
-_FindHandler = Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]]
+_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic in the stubs only
+_FindHandler: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]]"
 
 
 class Interceptor:

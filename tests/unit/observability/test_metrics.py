@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import urllib.request
+
+import pytest
+from prometheus_client import generate_latest
+
+from maskwire_server.observability.metrics import Metrics
+from maskwire_server.observability.metrics_server import MetricsServer
+
+
+def _exercised() -> Metrics:
+    metrics = Metrics()
+    method = ("unary", "maskwire.v1.SegmentationService", "SegmentImage")
+    metrics.call_started(*method)
+    metrics.message_received(*method)
+    metrics.message_sent(*method)
+    metrics.call_finished(*method, "OK", 0.012)
+    metrics.stage_finished("encode", "maskwire-nano", 0.02)
+    metrics.queue_left("cpu", 0.001)
+    metrics.queue_depth_changed("cpu", 3, 1)
+    metrics.overload_refused("cpu")
+    metrics.cache_looked_up("embedding", True)
+    metrics.cache_looked_up("embedding", False)
+    metrics.cache_size_changed("embedding", 1024, 2)
+    metrics.batch_decoded("maskwire-nano", 5)
+    metrics.version_known("1.2.3")
+    metrics.model_served("maskwire-nano", "nano", "cpu", "fp32", "sha256:00")
+    return metrics
+
+
+def test_reports_appear_under_the_names_of_the_field():
+    value = _exercised().registry.get_sample_value
+    method = {
+        "grpc_type": "unary",
+        "grpc_service": "maskwire.v1.SegmentationService",
+        "grpc_method": "SegmentImage",
+    }
+    assert value("grpc_server_started_total", method) == 1
+    assert value("grpc_server_handled_total", {**method, "grpc_code": "OK"}) == 1
+    assert value("grpc_server_handling_seconds_sum", method) == 0.012
+    assert value("grpc_server_msg_received_total", method) == 1
+    assert value("grpc_server_msg_sent_total", method) == 1
+    encode = {"stage": "encode", "model": "maskwire-nano"}
+    assert value("maskwire_stage_seconds_count", encode) == 1
+    assert value("maskwire_queue_seconds_count", {"executor": "cpu"}) == 1
+    assert value("maskwire_queue_depth", {"executor": "cpu"}) == 3
+    assert value("maskwire_executor_running", {"executor": "cpu"}) == 1
+    assert value("maskwire_overload_refused_total", {"executor": "cpu"}) == 1
+    for result in ("hit", "miss"):
+        lookups = {"cache": "embedding", "result": result}
+        assert value("maskwire_cache_lookups_total", lookups) == 1
+    assert value("maskwire_cache_bytes", {"cache": "embedding"}) == 1024
+    assert value("maskwire_cache_entries", {"cache": "embedding"}) == 2
+    assert value("maskwire_decode_batch_objects_sum", {"model": "maskwire-nano"}) == 5
+    assert value("maskwire_build_info", {"version": "1.2.3"}) == 1
+
+
+def test_two_services_in_one_process_share_nothing():
+    first, second = Metrics(), Metrics()
+    first.overload_refused("cpu")
+    name = "maskwire_overload_refused_total"
+    assert second.registry.get_sample_value(name, {"executor": "cpu"}) is None
+
+
+def test_the_endpoint_serves_the_page_on_a_free_port_until_stopped():
+    server = MetricsServer(_exercised(), "127.0.0.1", 0)
+    server.start()
+    try:
+        assert server.port > 0
+        url = f"http://127.0.0.1:{server.port}/metrics"
+        with urllib.request.urlopen(url, timeout=10) as page:
+            assert b"grpc_server_handled_total" in page.read()
+    finally:
+        server.stop()
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(url, timeout=10)
+    server.stop()
+
+
+def test_a_taken_port_is_an_error():
+    first = MetricsServer(Metrics(), "127.0.0.1", 0)
+    first.start()
+    try:
+        second = MetricsServer(Metrics(), "127.0.0.1", first.port)
+        with pytest.raises(OSError, match="in use"):
+            second.start()
+    finally:
+        first.stop()
+
+
+def test_promtool_accepts_the_page():
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        assert not os.environ.get("CI"), "promtool must be installed in CI"
+        pytest.skip("promtool is not installed (Debian package prometheus)")
+    checked = subprocess.run(
+        [promtool, "check", "metrics"],
+        input=generate_latest(_exercised().registry),
+        capture_output=True,
+        check=False,
+    )
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")

@@ -1,0 +1,561 @@
+"""Each interceptor around real handlers of all four kinds of RPC, over a real connection."""
+
+# ruff: noqa: N802  # the methods carry the contract's names
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+
+import grpc
+import pytest
+import structlog
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from maskwire.v1 import (
+    file_pb2,
+    file_pb2_grpc,
+    model_pb2,
+    model_pb2_grpc,
+    realtime_pb2,
+    realtime_pb2_grpc,
+    video_pb2,
+    video_pb2_grpc,
+)
+from maskwire_server.domain.errors import ErrorCode, MaskwireError
+from maskwire_server.domain.observer import SilentObserver
+from maskwire_server.transport.calls import current_caller
+from maskwire_server.transport.errors import INTERNAL_MESSAGE
+from maskwire_server.transport.interceptors.access_log import AccessLogInterceptor
+from maskwire_server.transport.interceptors.admission import AdmissionInterceptor
+from maskwire_server.transport.interceptors.deadlines import DeadlineInterceptor
+from maskwire_server.transport.interceptors.error_translation import ErrorInterceptor
+from maskwire_server.transport.interceptors.metrics import MetricsInterceptor
+from maskwire_server.transport.interceptors.pipeline import Interceptor
+from maskwire_server.transport.interceptors.request_id import RequestIdInterceptor
+from maskwire_server.transport.interceptors.validation import ValidationInterceptor
+from maskwire_server.transport.validation import RequestValidator
+from tests.support.grpc_serving import detail, reason, serving
+
+KINDS = ["unary", "server_stream", "client_stream", "bidi_stream"]
+
+
+class Services(
+    model_pb2_grpc.ModelServiceServicer,
+    video_pb2_grpc.VideoServiceServicer,
+    file_pb2_grpc.FileServiceServicer,
+    realtime_pb2_grpc.RealtimeServiceServicer,
+):
+    """One method of each kind; `act` is what each does before it answers."""
+
+    def __init__(self, act=None):
+        self.act = act or self._nothing
+        self.ended = asyncio.Event()
+
+    async def _nothing(self):
+        return None
+
+    async def GetModel(self, request, context):
+        try:
+            await self.act()
+            return model_pb2.GetModelResponse(model=model_pb2.Model(name=request.name))
+        finally:
+            self.ended.set()
+
+    async def TrackVideo(self, request, context):
+        try:
+            await self.act()
+            for _ in range(3):
+                yield video_pb2.TrackVideoResponse()
+        finally:
+            self.ended.set()
+
+    async def UploadFile(self, requests, context):
+        try:
+            count = 0
+            async for _ in requests:
+                count += 1
+            await self.act()
+            return file_pb2.UploadFileResponse(file=file_pb2.StoredFile(size_bytes=count))
+        finally:
+            self.ended.set()
+
+    async def RunSession(self, requests, context):
+        try:
+            await self.act()
+            async for _ in requests:
+                yield realtime_pb2.RunSessionResponse()
+        finally:
+            self.ended.set()
+
+
+def pairs(servicer):
+    return (
+        (model_pb2_grpc.add_ModelServiceServicer_to_server, servicer),
+        (video_pb2_grpc.add_VideoServiceServicer_to_server, servicer),
+        (file_pb2_grpc.add_FileServiceServicer_to_server, servicer),
+        (realtime_pb2_grpc.add_RealtimeServiceServicer_to_server, servicer),
+    )
+
+
+def start(channel, kind, **options):
+    """Begin a call of one kind; two request messages where it streams them."""
+    if kind == "unary":
+        stub = model_pb2_grpc.ModelServiceStub(channel)
+        return stub.GetModel(model_pb2.GetModelRequest(name="m"), **options)
+    if kind == "server_stream":
+        stub = video_pb2_grpc.VideoServiceStub(channel)
+        return stub.TrackVideo(video_pb2.TrackVideoRequest(), **options)
+    if kind == "client_stream":
+        stub = file_pb2_grpc.FileServiceStub(channel)
+        return stub.UploadFile(iter([file_pb2.UploadFileRequest()] * 2), **options)
+    stub = realtime_pb2_grpc.RealtimeServiceStub(channel)
+    return stub.RunSession(iter([realtime_pb2.RunSessionRequest()] * 2), **options)
+
+
+async def finish(call, kind):
+    """Return the answers of a call of one kind."""
+    if kind in ("unary", "client_stream"):
+        return [await call]
+    return [response async for response in call]
+
+
+async def fail(call, kind) -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await finish(call, kind)
+    return raised.value
+
+
+class Recorder:
+    """Counts what the metrics interceptor reports."""
+
+    def __init__(self):
+        self.counts: Counter = Counter()
+        self.finished = asyncio.Condition()
+
+    def call_started(self, *method):
+        self.counts["started", *method] += 1
+
+    def call_finished(self, kind, service, method, code, seconds):
+        assert seconds >= 0
+        self.counts["finished", kind, service, method, code] += 1
+
+    def message_received(self, *method):
+        self.counts["received", *method] += 1
+
+    def message_sent(self, *method):
+        self.counts["sent", *method] += 1
+
+    def codes(self, kind):
+        return {key[4]: n for key, n in self.counts.items() if key[:2] == ("finished", kind)}
+
+    def messages(self, direction, kind):
+        return sum(n for key, n in self.counts.items() if key[:2] == (direction, kind))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_every_kind_of_call_passes_through(kind):
+    expected = {"unary": 1, "server_stream": 3, "client_stream": 1, "bidi_stream": 2}
+    async with serving([Interceptor()], *pairs(Services())) as channel:
+        assert len(await finish(start(channel, kind), kind)) == expected[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_domain_error_becomes_its_status(kind):
+    async def refuse():
+        raise MaskwireError(ErrorCode.MODEL_NOT_FOUND, "no such model", resource="m")
+
+    interceptors = [RequestIdInterceptor(), ErrorInterceptor()]
+    async with serving(interceptors, *pairs(Services(refuse))) as channel:
+        error = await fail(start(channel, kind, metadata=(("x-request-id", "id-1"),)), kind)
+    assert (error.code(), error.details()) == (grpc.StatusCode.NOT_FOUND, "no such model")
+    assert reason(error) == "MODEL_NOT_FOUND"
+    assert detail(error, error_details_pb2.RequestInfo).request_id == "id-1"
+    assert dict(error.trailing_metadata())["x-request-id"] == "id-1"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_an_unexpected_error_is_logged_and_tells_the_caller_nothing(kind, caplog):
+    async def break_down():
+        raise ValueError("a secret path /etc/shadow")
+
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+    interceptors = [RequestIdInterceptor(), ErrorInterceptor()]
+    try:
+        with caplog.at_level(logging.ERROR):
+            async with serving(interceptors, *pairs(Services(break_down))) as channel:
+                call = start(channel, kind, metadata=(("x-request-id", "id-2"),))
+                error = await fail(call, kind)
+    finally:
+        structlog.reset_defaults()
+    assert (error.code(), error.details()) == (grpc.StatusCode.INTERNAL, INTERNAL_MESSAGE)
+    assert "secret" not in str(rpc_status.from_call(error))
+    assert "a secret path" in caplog.text
+    assert '"request_id": "id-2"' in caplog.text
+    assert "Traceback" in caplog.text
+
+
+async def test_a_servicer_that_aborts_itself_is_left_alone():
+    class Aborting(model_pb2_grpc.ModelServiceServicer):
+        async def GetModel(self, request, context):
+            await context.abort(grpc.StatusCode.DATA_LOSS, "its own words")
+
+    recorder = Recorder()
+    pair = (model_pb2_grpc.add_ModelServiceServicer_to_server, Aborting())
+    async with serving([MetricsInterceptor(recorder), ErrorInterceptor()], pair) as channel:
+        error = await fail(start(channel, "unary"), "unary")
+    assert (error.code(), error.details()) == (grpc.StatusCode.DATA_LOSS, "its own words")
+    assert recorder.codes("unary") == {"DATA_LOSS": 1}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_methods_of_base_servicers_and_unknown_ones_are_unimplemented(kind):
+    class Nothing(
+        model_pb2_grpc.ModelServiceServicer,
+        video_pb2_grpc.VideoServiceServicer,
+        file_pb2_grpc.FileServiceServicer,
+        realtime_pb2_grpc.RealtimeServiceServicer,
+    ):
+        pass
+
+    recorder = Recorder()
+    interceptors = [MetricsInterceptor(recorder), ErrorInterceptor()]
+    async with serving(interceptors, *pairs(Nothing())) as channel:
+        error = await fail(start(channel, kind), kind)
+        assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert "not implemented in this version" in error.details()
+        assert reason(error) == "UNIMPLEMENTED"
+        for path in ("/maskwire.v1.ModelService/Invented", "/a/b/c", "/x/y"):
+            error = await fail(channel.unary_unary(path)(b""), "unary")
+            assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert recorder.codes(kind)["UNIMPLEMENTED"] >= 1
+    assert recorder.counts["finished", "unary", "unknown", "unknown", "UNIMPLEMENTED"] == 3
+    services = {key[2] for key in recorder.counts}
+    assert len(services) == 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_request_id_comes_back_whether_sent_or_made(kind):
+    async with serving([RequestIdInterceptor()], *pairs(Services())) as channel:
+        for sent in ("abc-1.2:3_4", None, "white space", "x" * 129, "semi;colon"):
+            metadata = () if sent is None else (("x-request-id", sent),)
+            call = start(channel, kind, metadata=metadata)
+            await finish(call, kind)
+            got = dict(await call.trailing_metadata())["x-request-id"]
+            assert (got == sent) == (sent == "abc-1.2:3_4")
+            assert 0 < len(got) <= 128
+            if kind in ("server_stream", "bidi_stream"):
+                assert dict(await call.initial_metadata())["x-request-id"] == got
+
+
+async def test_the_caller_of_each_concurrent_call_is_its_own():
+    seen = []
+
+    class Listening(model_pb2_grpc.ModelServiceServicer):
+        async def GetModel(self, request, context):
+            before = current_caller.get().request_id
+            await asyncio.sleep(0)
+            seen.append((request.name, before, current_caller.get().request_id))
+            return model_pb2.GetModelResponse()
+
+    pair = (model_pb2_grpc.add_ModelServiceServicer_to_server, Listening())
+    async with serving([RequestIdInterceptor()], pair) as channel:
+        stub = model_pb2_grpc.ModelServiceStub(channel)
+        names = [f"id-{n}" for n in range(50)]
+        await asyncio.gather(
+            *(
+                stub.GetModel(
+                    model_pb2.GetModelRequest(name=name), metadata=(("x-request-id", name),)
+                )
+                for name in names
+            )
+        )
+    assert sorted(seen) == sorted((name, name, name) for name in names)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_calls_and_messages_are_counted(kind):
+    recorder = Recorder()
+    interceptors = [MetricsInterceptor(recorder), ErrorInterceptor()]
+    async with serving(interceptors, *pairs(Services())) as channel:
+        await finish(start(channel, kind), kind)
+    received = {"unary": 1, "server_stream": 1, "client_stream": 2, "bidi_stream": 2}
+    sent = {"unary": 1, "server_stream": 3, "client_stream": 1, "bidi_stream": 2}
+    assert recorder.codes(kind) == {"OK": 1}
+    assert recorder.messages("received", kind) == received[kind]
+    assert recorder.messages("sent", kind) == sent[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_cancelled_call_ends_its_servicer_and_its_counts(kind):
+    begun = asyncio.Event()
+
+    async def hang():
+        begun.set()
+        await asyncio.Event().wait()
+
+    services, recorder = Services(hang), Recorder()
+    admission = AdmissionInterceptor(1, SilentObserver())
+    interceptors = [MetricsInterceptor(recorder), ErrorInterceptor(), admission]
+    async with serving(interceptors, *pairs(services)) as channel:
+        call = start(channel, kind)
+        answer = asyncio.ensure_future(finish(call, kind))
+        await begun.wait()
+        assert admission.in_flight == 1
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await answer
+        await services.ended.wait()
+        await admission.wait_until_idle()
+        assert recorder.codes(kind) == {"CANCELLED": 1}
+        services.act = services._nothing
+        await finish(start(channel, kind), kind)
+
+
+async def test_a_client_that_stops_reading_ends_the_servicer():
+    class Endless(video_pb2_grpc.VideoServiceServicer):
+        def __init__(self):
+            self.ended = asyncio.Event()
+
+        async def TrackVideo(self, request, context):
+            try:
+                while True:
+                    yield video_pb2.TrackVideoResponse()
+            finally:
+                self.ended.set()
+
+    servicer, recorder = Endless(), Recorder()
+    admission = AdmissionInterceptor(1, SilentObserver())
+    interceptors = [MetricsInterceptor(recorder), ErrorInterceptor(), admission]
+    pair = (video_pb2_grpc.add_VideoServiceServicer_to_server, servicer)
+    async with serving(interceptors, pair) as channel:
+        call = start(channel, "server_stream")
+        async for _ in call:
+            break
+        call.cancel()
+        await servicer.ended.wait()
+        await admission.wait_until_idle()
+    assert recorder.codes("server_stream") == {"CANCELLED": 1}
+
+
+async def test_a_cancelled_stream_does_not_look_like_a_half_close():
+    finalised = []
+
+    class Uploads(file_pb2_grpc.FileServiceServicer):
+        def __init__(self):
+            self.begun, self.ended = asyncio.Event(), asyncio.Event()
+
+        async def UploadFile(self, requests, context):
+            try:
+                async for _ in requests:
+                    self.begun.set()
+                finalised.append(True)
+            finally:
+                self.ended.set()
+
+    async def one_then_silence():
+        yield file_pb2.UploadFileRequest()
+        await asyncio.Event().wait()
+
+    servicer = Uploads()
+    pair = (file_pb2_grpc.add_FileServiceServicer_to_server, servicer)
+    async with serving([Interceptor()], pair) as channel:
+        call = file_pb2_grpc.FileServiceStub(channel).UploadFile(one_then_silence())
+        await servicer.begun.wait()
+        call.cancel()
+        await servicer.ended.wait()
+    assert finalised == []
+
+
+async def test_calls_over_the_limit_are_refused_before_their_request_is_read():
+    begun, release = asyncio.Event(), asyncio.Event()
+
+    async def hold():
+        begun.set()
+        await release.wait()
+
+    class Refusals(SilentObserver):
+        def __init__(self):
+            self.refused = []
+
+        def overload_refused(self, executor):
+            self.refused.append(executor)
+
+    observer, recorder = Refusals(), Recorder()
+    admission = AdmissionInterceptor(1, observer)
+    interceptors = [MetricsInterceptor(recorder), ErrorInterceptor(), admission]
+    async with serving(interceptors, *pairs(Services(hold))) as channel:
+        held = asyncio.ensure_future(finish(start(channel, "unary"), "unary"))
+        await begun.wait()
+        for kind in KINDS:
+            error = await fail(start(channel, kind), kind)
+            assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert reason(error) == "OVERLOADED"
+            assert detail(error, error_details_pb2.RetryInfo).retry_delay.ToMilliseconds() > 0
+        assert recorder.messages("received", "unary") == 1
+        release.set()
+        await held
+        await finish(start(channel, "unary"), "unary")
+    assert len(observer.refused) == len(KINDS)
+
+
+async def test_once_closed_new_calls_are_refused_and_those_in_flight_end():
+    begun, release = asyncio.Event(), asyncio.Event()
+
+    async def hold():
+        begun.set()
+        await release.wait()
+
+    admission = AdmissionInterceptor(10, SilentObserver())
+    async with serving([ErrorInterceptor(), admission], *pairs(Services(hold))) as channel:
+        held = asyncio.ensure_future(finish(start(channel, "unary"), "unary"))
+        await begun.wait()
+        admission.close()
+        assert admission.closed.is_set()
+        error = await fail(start(channel, "unary"), "unary")
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert reason(error) == "SHUTTING_DOWN"
+        release.set()
+        assert len(await held) == 1
+        await admission.wait_until_idle()
+
+
+async def test_a_unary_call_without_a_deadline_gets_the_default():
+    services = Services(asyncio.Event().wait)
+    interceptors = [ErrorInterceptor(), DeadlineInterceptor(default_s=0.05, max_s=10)]
+    async with serving(interceptors, *pairs(services)) as channel:
+        error = await fail(start(channel, "unary"), "unary")
+        assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert "0.05 s" in error.details()
+        assert services.ended.is_set()
+
+
+async def test_a_deadline_beyond_the_cap_is_shortened():
+    interceptors = [ErrorInterceptor(), DeadlineInterceptor(default_s=600, max_s=0.05)]
+    async with serving(interceptors, *pairs(Services(asyncio.Event().wait))) as channel:
+        error = await fail(start(channel, "unary", timeout=600), "unary")
+        assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert "0.05 s" in error.details()
+
+
+async def test_the_clients_own_deadline_ends_the_servicer():
+    services, recorder = Services(asyncio.Event().wait), Recorder()
+    interceptors = [MetricsInterceptor(recorder), ErrorInterceptor(), DeadlineInterceptor(60, 600)]
+    async with serving(interceptors, *pairs(services)) as channel:
+        error = await fail(start(channel, "unary", timeout=0.1), "unary")
+        assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        await services.ended.wait()
+    assert recorder.codes("unary") == {"DEADLINE_EXCEEDED": 1}
+
+
+async def test_a_stalled_upload_of_a_unary_request_ends_with_the_deadline():
+    async def nothing():
+        await asyncio.Event().wait()
+        yield b""
+
+    interceptors = [ErrorInterceptor(), DeadlineInterceptor(default_s=0.05, max_s=10)]
+    async with serving(interceptors, *pairs(Services())) as channel:
+        stalled = channel.stream_unary("/maskwire.v1.ModelService/GetModel")(nothing())
+        error = await fail(stalled, "unary")
+        assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_a_timeout_of_the_servicers_own_is_no_deadline():
+    async def time_out():
+        raise TimeoutError("its own")
+
+    interceptors = [ErrorInterceptor(), DeadlineInterceptor(default_s=60, max_s=60)]
+    async with serving(interceptors, *pairs(Services(time_out))) as channel:
+        error = await fail(start(channel, "unary"), "unary")
+        assert error.code() is grpc.StatusCode.INTERNAL
+
+
+@pytest.mark.parametrize("kind", ["server_stream", "client_stream"])
+async def test_requests_that_break_a_rule_are_refused(kind):
+    interceptors = [ErrorInterceptor(), ValidationInterceptor(RequestValidator())]
+    async with serving(interceptors, *pairs(Services())) as channel:
+        error = await fail(start(channel, kind), kind)
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert detail(error, error_details_pb2.BadRequest).field_violations[0].field
+
+
+async def test_methods_that_answer_in_band_are_exempt_from_validation():
+    path = "/maskwire.v1.RealtimeService/RunSession"
+    validator = RequestValidator()
+    for exempt, expected in (((), grpc.StatusCode.INVALID_ARGUMENT), ((path,), None)):
+        interceptors = [ErrorInterceptor(), ValidationInterceptor(validator, exempt)]
+        async with serving(interceptors, *pairs(Services())) as channel:
+            call = start(channel, "bidi_stream")
+            if expected is None:
+                assert len(await finish(call, "bidi_stream")) == 2
+            else:
+                assert (await fail(call, "bidi_stream")).code() is expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_bytes_that_are_no_message_are_the_callers_mistake(kind):
+    paths = {
+        "unary": "/maskwire.v1.ModelService/GetModel",
+        "server_stream": "/maskwire.v1.VideoService/TrackVideo",
+        "client_stream": "/maskwire.v1.FileService/UploadFile",
+        "bidi_stream": "/maskwire.v1.RealtimeService/RunSession",
+    }
+    async with serving([ErrorInterceptor()], *pairs(Services())) as channel:
+        error = await fail(channel.unary_unary(paths[kind])(b"\xff\xff\xff"), "unary")
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "protobuf" in error.details()
+
+
+async def test_a_unary_call_without_a_request_is_the_callers_mistake():
+    async with serving([ErrorInterceptor()], *pairs(Services())) as channel:
+        call = channel.stream_unary("/maskwire.v1.ModelService/GetModel")(iter(()))
+        error = await fail(call, "unary")
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "missing" in error.details()
+
+
+@pytest.mark.parametrize(
+    ("code", "level"), [(ErrorCode.INVALID_ARGUMENT, "debug"), (ErrorCode.OVERLOADED, "info")]
+)
+async def test_each_call_has_one_access_line_at_a_level_that_fits(code, level):
+    async def refuse():
+        raise MaskwireError(code, "no")
+
+    interceptors = [RequestIdInterceptor(), AccessLogInterceptor(), ErrorInterceptor()]
+    with structlog.testing.capture_logs() as lines:
+        async with serving(interceptors, *pairs(Services(refuse))) as channel:
+            await fail(start(channel, "unary"), "unary")
+    [line] = [line for line in lines if line["event"] == "call"]
+    assert line["method"] == "/maskwire.v1.ModelService/GetModel"
+    assert line["log_level"] == level
+    assert line["code"] in ("INVALID_ARGUMENT", "RESOURCE_EXHAUSTED")
+    assert line["duration_ms"] >= 0
+    assert line["peer"].startswith("ipv4:127.0.0.1")
+
+
+async def test_interceptors_run_from_the_outermost_to_the_innermost():
+    order = []
+
+    class Noting(Interceptor):
+        def __init__(self, name):
+            self.name = name
+
+        async def intercept(self, call, proceed):
+            order.append(f"{self.name} before")
+            try:
+                return await proceed()
+            finally:
+                order.append(f"{self.name} after")
+
+    async with serving([Noting("a"), Noting("b")], *pairs(Services())) as channel:
+        await finish(start(channel, "server_stream"), "server_stream")
+    assert order == ["a before", "b before", "b after", "a after"]
