@@ -191,9 +191,7 @@ async def _serve_until_signal(settings: Settings) -> None:
 def _load_engines(settings: Settings) -> tuple[SegmentationEngine, ...]:
     if settings.models.cpu_threads:
         device.set_thread_count(settings.models.cpu_threads)
-    return tuple(
-        load_engine(_specification(model, settings)) for model in settings.models.serve
-    )
+    return tuple(load_engine(_specification(model, settings)) for model in settings.models.serve)
 
 
 def _specification(model: ModelSettings, settings: Settings) -> ModelSpecification:

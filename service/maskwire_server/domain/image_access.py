@@ -161,7 +161,7 @@ class ImageAccess:
         self._observer.stage_finished("encode", name, encoded.run_s)
         return EncodedImage(
             embedding=encoded.value,
-            info=ImageInfo(digest, header.size, header.content_type),
+            info=ImageInfo(digest, header.size, header.format.value),
             decode_s=header_and_pixels.run_s,
             queue_s=header_and_pixels.queue_s + encoded.queue_s,
             encode_s=encoded.run_s,
