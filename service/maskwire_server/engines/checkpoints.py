@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from huggingface_hub import hf_hub_download
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import (
     EntryNotFoundError,
-    LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -278,29 +277,40 @@ def _download(
     endpoint: str | None,
 ) -> Path:
     source = f"{published.repository}/{published.filename} on the model hub"
+    _require_on_hub(name, source, published, endpoint)
     listener(PullProgress(PullStage.DOWNLOADING, 0, published.size_bytes))
     try:
-        return Path(
-            hf_hub_download(
-                published.repository,
-                published.filename,
-                local_dir=folder,
-                endpoint=endpoint,
-                tqdm_class=cast(Any, _bar_for(listener, published.size_bytes)),
-            )
+        file = hf_hub_download(
+            published.repository,
+            published.filename,
+            local_dir=folder,
+            endpoint=endpoint,
+            tqdm_class=cast(Any, _bar_for(listener, published.size_bytes)),
         )
-    except LocalEntryNotFoundError as error:
-        raise _unavailable(
-            f"{source} cannot be reached: check the connection, or fetch the file elsewhere and "
-            f"run `maskwire models pull {name} --from FILE`",
-            name,
-        ) from error
-    except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise _unavailable(f"{source} does not exist or is not open to you", name) from error
-    except Exception as error:  # the client lets errors of its HTTP library and xet through
+    except Exception as error:  # the client lets errors of its HTTP library and of xet through
         raise _unavailable(
             f"the download of {source} failed ({type(error).__name__}: {error}); "
             "run the command again to resume it",
+            name,
+        ) from error
+    return Path(file)
+
+
+def _require_on_hub(
+    name: str, source: str, published: PublishedCheckpoint, endpoint: str | None
+) -> None:
+    """Ask the hub for the file once, because downloading would retry for half a minute offline."""
+    try:
+        get_hf_file_metadata(
+            hf_hub_url(published.repository, published.filename, endpoint=endpoint),
+            endpoint=endpoint,
+        )
+    except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise _unavailable(f"{source} does not exist or is not open to you", name) from error
+    except Exception as error:  # the client lets errors of its HTTP library through
+        raise _unavailable(
+            f"{source} cannot be reached: check the connection, or fetch the file elsewhere and "
+            f"run `maskwire models pull {name} --from FILE`",
             name,
         ) from error
 
