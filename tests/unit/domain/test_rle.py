@@ -149,12 +149,12 @@ def test_malformed_strings_are_refused_with_field_and_rule(data: bytes, rule: st
 @given(st.binary(max_size=60) | st.text("0123456789:;<=>?@OPQRSTop", max_size=40).map(str.encode))
 def test_arbitrary_strings_decode_or_are_refused(data: bytes) -> None:
     size = ImageSize(width_px=7, height_px=9)
+    refused = None
     try:
         bitmap = rle.decode_rle(data, size)
     except MaskwireError as error:
-        assert error.code is ErrorCode.INVALID_ARGUMENT
-    else:
-        assert bitmap.shape == (9, 7)
+        refused = error.code
+    assert refused is ErrorCode.INVALID_ARGUMENT or bitmap.shape == (9, 7)
 
 
 def test_runs_that_do_not_cover_the_image_are_refused_before_anything_is_allocated() -> None:
