@@ -54,6 +54,11 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> R
     return call
 
 
+def size_of(file: Path) -> tuple[int, int]:
+    with Image.open(file) as picture:
+        return picture.size
+
+
 def read_json(file: Path) -> Any:
     return json.loads(file.read_text())
 
@@ -67,7 +72,7 @@ def test_segment_leaves_overlay_and_masks(
     assert code == 0
     assert "maskwire-nano" in output
     assert str(out / "overlay.png") in output
-    assert Image.open(out / "overlay.png").size == SIZE
+    assert size_of(out / "overlay.png") == SIZE
     document = read_json(out / "masks.json")
     assert [entry["object_id"] for entry in document["annotations"]] == [1, 2]
     for annotation in document["annotations"]:
@@ -94,8 +99,8 @@ def test_alternatives_and_png_masks(run: Run, server: str, image: Path, tmp_path
     document = json.loads(output)
     assert [entry["alternative"] for entry in document["annotations"]] == [0, 1]
     for entry in document["annotations"]:
-        picture = Image.open(tmp_path / "out" / f"mask-1-{entry['alternative']}.png")
-        assert int(np.asarray(picture).sum()) == entry["area"]
+        with Image.open(tmp_path / "out" / f"mask-1-{entry['alternative']}.png") as picture:
+            assert int(np.asarray(picture).sum()) == entry["area"]
 
 
 def test_polygons(run: Run, server: str, image: Path) -> None:
@@ -225,7 +230,7 @@ def test_without_a_server_the_service_runs_in_process(image: Path, tmp_path: Pat
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout)
     assert document["images"][0]["models"][0]["model"] == "maskwire-nano"
-    assert Image.open(tmp_path / "overlay.png").size == SIZE
+    assert size_of(tmp_path / "overlay.png") == SIZE
 
 
 def test_a_model_that_is_not_pulled_says_how_to(image: Path, tmp_path: Path) -> None:
