@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from importlib import metadata
 
 import structlog
 
@@ -78,6 +79,7 @@ class Application:
         metrics = Metrics()
         engines = await asyncio.to_thread(_load_engines, settings)
         models, device_executors = _place(engines, settings, metrics)
+        _describe(models, metrics)
         pixels = BoundedExecutor(
             "pixels",
             settings.limits.pixel_threads or os.cpu_count() or 1,
@@ -218,6 +220,13 @@ def _place(
             executors[name] = BoundedExecutor(name, 1, settings.limits.max_device_queue, observer)
         models.append(ServedModel(engine, executors[name], is_default=position == 0))
     return ModelRegistry(models), tuple(executors.values())
+
+
+def _describe(models: ModelRegistry, metrics: Metrics) -> None:
+    metrics.version_known(metadata.version("maskwire"))
+    for model in models.list():
+        one = model.description
+        metrics.model_served(one.name, one.engine, one.device, one.precision, one.checkpoint_digest)
 
 
 def _start_metrics(settings: Settings, metrics: Metrics) -> MetricsServer | None:
