@@ -33,7 +33,7 @@ async def serving(
         await server.stop(0)
 
 
-def detail(error: grpc.RpcError, kind: type[Message]) -> Any:
+def detail(error: Any, kind: type[Message]) -> Any:
     """Return the detail of one type that a failed call carries; fail where there is none."""
     status = rpc_status.from_call(error)
     assert status is not None
@@ -44,6 +44,6 @@ def detail(error: grpc.RpcError, kind: type[Message]) -> Any:
     raise AssertionError(f"no {kind.__name__} in {status}")
 
 
-def reason(error: grpc.RpcError) -> str:
+def reason(error: Any) -> str:
     """Return the machine-readable reason of a failed call."""
     return str(detail(error, error_details_pb2.ErrorInfo).reason)

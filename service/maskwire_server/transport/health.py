@@ -9,7 +9,7 @@ from grpc_health.v1 import health, health_pb2
 from .calls import ServicerContext
 
 
-class HealthServicer(health.aio.HealthServicer):  # type: ignore[misc]  # it has no types
+class HealthServicer(health.aio.HealthServicer):
     """Answers and streams what is serving.
 
     A watch has no end of its own, and a server that stops waits for every stream in flight: so

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -15,8 +17,9 @@ import pytest
 from google.rpc import error_details_pb2
 from PIL import Image
 
-from maskwire.v1 import mask_pb2, segmentation_pb2, segmentation_pb2_grpc
+from maskwire.v1 import image_pb2, segmentation_pb2, segmentation_pb2_grpc
 from tests.support.grpc_serving import detail, reason
+from tests.support.metrics_page import scraped
 
 Request = segmentation_pb2.SegmentImageRequest
 Change = Callable[[Request], None]
@@ -51,6 +54,7 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
+@functools.cache
 def png_bomb() -> bytes:
     """A complete PNG of 13,000 × 13,000 pixels: about 500 kB that decode to 507 MB."""
     side = 13_000
@@ -182,7 +186,7 @@ ROWS: dict[str, tuple[Change, grpc.StatusCode, str, str]] = {
     ),
     "PNG bomb": (_image(png_bomb), grpc.StatusCode.RESOURCE_EXHAUSTED, "image.data", "limit"),
     "60,000 x 60,000 header": (
-        _image(lambda: png_header(60_000, 60_000)),
+        _image(lambda: png_header(60_000, 60_000) + _chunk(b"IDAT", b"") + _chunk(b"IEND", b"")),
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         "image.data",
         "60000",
@@ -244,10 +248,8 @@ def refused(stub: segmentation_pb2_grpc.SegmentationServiceStub, request: Reques
 def assert_serves(stub: segmentation_pb2_grpc.SegmentationServiceStub) -> None:
     response = call(stub, valid_request())
     assert len(response.masks) == 1
-    assert (
-        response.masks[0].mask.coco_rle.size
-        == mask_pb2.CocoRle(size={"width_px": WIDTH, "height_px": HEIGHT}).size
-    )
+    size = response.masks[0].mask.coco_rle.size
+    assert (size.width_px, size.height_px) == (WIDTH, HEIGHT)
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -289,11 +291,9 @@ def test_of_two_image_sources_on_the_wire_the_last_counts(channel):
     assert request.image.WhichOneof("source") == "digest"
     assert request.image.data == b""
 
-    def image_field(**source: object) -> bytes:
-        return Request(image=source).SerializeToString()
-
-    data = image_field(data=encoded_image())
-    digest = image_field(digest=f"sha256:{'0' * 64}")
+    data = Request(image=image_pb2.ImageSource(data=encoded_image())).SerializeToString()
+    unknown = image_pb2.ImageSource(digest=f"sha256:{'0' * 64}")
+    digest = Request(image=unknown).SerializeToString()
     prompts = Request(prompts=valid_request().prompts).SerializeToString()
     with pytest.raises(grpc.RpcError) as raised:
         _call_raw(channel, data + digest + prompts)
@@ -303,7 +303,7 @@ def test_of_two_image_sources_on_the_wire_the_last_counts(channel):
 
 
 def _call_raw(channel: grpc.Channel, raw: bytes) -> bytes:
-    method = channel.unary_unary("/maskwire.v1.SegmentationService/SegmentImage")
+    method: Any = channel.unary_unary("/maskwire.v1.SegmentationService/SegmentImage")
     return method(raw, timeout=DEADLINE_S)
 
 
@@ -323,15 +323,26 @@ def test_an_expired_deadline(stub):
     assert_serves(stub)
 
 
-def test_a_client_that_cancels_in_the_middle(stub):
+def test_clients_that_cancel_in_the_middle(server, stub):
+    before = scraped(server.metrics_port, "grpc_server_started_total", "SegmentImage")
+    cancelled_before = cancelled_calls(server.metrics_port)
+    pending = []
     for seed in range(8):
         request = valid_request()
         request.image.data = encoded_image(seed=100 + seed)
-        pending = stub.SegmentImage.future(request)
-        pending.cancel()
-        with pytest.raises(grpc.FutureCancelledError):
-            pending.result()
+        pending.append(stub.SegmentImage.future(request))
+    while scraped(server.metrics_port, "grpc_server_started_total", "SegmentImage") < before + 8:
+        pass
+    for future in pending:
+        future.cancel()
+    while cancelled_calls(server.metrics_port) == cancelled_before:
+        pass
     assert_serves(stub)
+    assert scraped(server.metrics_port, "maskwire_queue_depth", "cpu") == 0
+
+
+def cancelled_calls(metrics_port: int) -> float:
+    return scraped(metrics_port, "grpc_server_handled_total", "SegmentImage", "CANCELLED")
 
 
 def test_memory_returns(server, stub):

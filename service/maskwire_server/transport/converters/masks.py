@@ -109,7 +109,7 @@ def mask_logits_from_proto(message: mask_pb2.MaskLogits, field: str) -> MaskLogi
     """
     if len(message.values) != message.rows * message.columns * _LOGITS_TYPE.itemsize:
         raise invalid_field(
-            f"{field}.values", "values must hold rows × columns single-precision numbers"
+            f"{field}.values", "values must hold rows * columns single-precision numbers"
         )
     values = np.frombuffer(message.values, dtype=_LOGITS_TYPE).astype(np.float32)
     return MaskLogits(
