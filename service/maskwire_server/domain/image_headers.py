@@ -201,16 +201,19 @@ def _read_gif(data: bytes) -> StoredImage:
     """Return the size of the canvas, grown to hold a first frame that reaches beyond it."""
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     position = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    in_extension = False
     for _ in range(_MAX_PARTS):
         introducer = data[position]
-        if introducer == 0x2C:
+        if in_extension:  # a sub-block, of length 0 at the end
+            in_extension = introducer > 0
+            position += 1 + introducer
+        elif introducer == 0x21:
+            in_extension = True
+            position += 2
+        elif introducer == 0x2C:
             left, top, columns, rows = struct.unpack_from("<HHHH", data, position + 1)
             width, height = max(width, left + columns), max(height, top + rows)
             return StoredImage(ImageFormat.GIF, width, height, b"", 0, data)
-        if introducer != 0x21:
+        else:
             raise UnreadableImageError("has no GIF frame")
-        position += 2
-        while data[position]:  # sub-blocks of an extension
-            position += 1 + data[position]
-        position += 1
     raise UnreadableImageError(f"must have at most {_MAX_PARTS} blocks before its first frame")

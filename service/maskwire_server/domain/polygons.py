@@ -20,7 +20,7 @@ from .errors import invalid_field
 from .geometry import ImageSize
 
 _CHUNK = 1 << 20  # contour points or row crossings handled at once
-_MAX_CROSSINGS = 1 << 23  # a mask of 4032² that is pure noise has half as many
+_MAX_CROSSINGS = 1 << 22  # half of pure noise in 4032²; outlines of objects have a hundredth
 
 # Directions clockwise from east, y down; the index is (dy + 1) · 3 + (dx + 1).
 _DIRECTION = np.array([5, 6, 7, 4, 8, 0, 3, 2, 1], dtype=np.int8)

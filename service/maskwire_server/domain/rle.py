@@ -22,6 +22,7 @@ from .geometry import ImageSize
 _FIRST_CHARACTER = 48  # "0"; the last is 63 after it, "o"
 _MORE_FOLLOWS = 32
 _MAX_GROUPS = 7  # 35 bits hold any difference of two 32-bit counts
+_SPARE_CHARACTERS = 64  # for the first, long counts of a small bitmap
 
 # Below this size, or above one run in this many pixels, transposing the bitmap costs less than
 # sorting its runs.
@@ -118,8 +119,9 @@ def decompress_counts(
 
     Args:
         data: The string, as `compress_counts` or pycocotools makes it.
-        max_runs: Refuse more runs than this before they are decoded (a bitmap of n pixels has at
-            most n + 1); None leaves memory bounded by the length of `data` alone.
+        max_runs: Refuse more runs than this, or over twice as many characters, before they are
+            decoded (a bitmap of n pixels has at most n + 1 runs, few of which can be long); None
+            leaves memory bounded by the length of `data` alone.
         field: Path of the string in the request, for the error.
 
     Returns:
@@ -137,7 +139,9 @@ def decompress_counts(
     is_last = characters < _MORE_FOLLOWS
     if not is_last[-1]:
         raise invalid_field(field, "must not end in the middle of a count")
-    if max_runs is not None and int(np.count_nonzero(is_last)) > max_runs:
+    if max_runs is not None and (
+        int(np.count_nonzero(is_last)) > max_runs or len(data) > 2 * max_runs + _SPARE_CHARACTERS
+    ):
         raise invalid_field(field, f"must have at most {max_runs} runs for an image of this size")
     values = _differences(characters & np.uint8(31), np.flatnonzero(is_last), field)
     np.cumsum(values[1::2], out=values[1::2])
@@ -151,15 +155,16 @@ def _differences(
     groups: NDArray[np.uint8], ends: NDArray[np.intp], field: str
 ) -> NDArray[np.int64]:
     """Return the signed numbers whose five-bit groups end at `ends`."""
-    lengths = np.diff(ends, prepend=-1)
-    longest = int(lengths.max())
+    gaps = np.diff(ends, prepend=-1)
+    longest = int(gaps.max())
     if longest > _MAX_GROUPS:
         raise invalid_field(field, f"must not spell a count with over {_MAX_GROUPS} characters")
+    lengths = gaps.astype(np.uint8)
+    del gaps
     # From the last group, which carries the sign, to the first.
     values: NDArray[np.int64] = (groups[ends].astype(np.int64) ^ 16) - 16
-    unfinished = np.arange(ends.size) if longest > 1 else ends[:0]
     for group in range(1, longest):
-        unfinished = unfinished[lengths[unfinished] > group]
+        unfinished = np.flatnonzero(lengths > group)
         values[unfinished] = (values[unfinished] << 5) | groups[ends[unfinished] - group]
     return values
 

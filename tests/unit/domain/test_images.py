@@ -248,6 +248,7 @@ def test_sizes_between_pillows_warning_and_error_do_not_warn():
         (webp_of(b"ALPH", b"\0" * 20), "WebP image chunk"),
         (b"GIF89a\1\0\1\0\0\0\0;", "no GIF frame"),
         (b"GIF89a\1\0\1\0\0\0\0" + b"!\xfe\0" * 70_000, "at most 65536 blocks"),
+        (b"GIF89a\1\0\1\0\0\0\0!\xfe" + b"\1a" * 70_000, "at most 65536 blocks"),
         (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf", "well-formed AVIF"),
     ],
 )

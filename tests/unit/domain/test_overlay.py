@@ -64,7 +64,7 @@ def test_later_objects_lie_on_top_and_ids_keep_their_colours():
 def test_outlines_follow_the_edge_of_the_mask_only():
     pixels, bitmap = np.zeros((60, 80, 3), dtype=np.uint8), rectangle(10, 40, 10, 60)
     picture = render_overlay(pixels, {1: bitmap}, OverlayOptions(opacity=0.0))
-    painted = picture.any(axis=2)
+    painted = np.asarray(picture.any(axis=2))
     assert painted[10, 10:60].all()
     assert painted[10:40, 59].all()
     assert not painted[14:36, 14:56].any()
@@ -83,6 +83,7 @@ def test_files_have_the_format_that_they_say_and_read_back(picture_format):
     pixels[:, :32] = (200, 60, 20)
     pixels[:, 32:] = (10, 90, 220)
     image = Image.open(io.BytesIO(encode_picture(pixels, picture_format)))
+    assert image.format is not None
     assert Image.MIME[image.format] == picture_content_type(picture_format)
     difference = np.abs(np.asarray(image.convert("RGB")).astype(int) - pixels)
     assert difference.max() == 0 if picture_format is PictureFormat.PNG else difference.mean() < 4

@@ -168,3 +168,5 @@ def test_runs_that_do_not_cover_the_image_are_refused_before_anything_is_allocat
 def test_more_runs_than_pixels_are_refused() -> None:
     with pytest.raises(MaskwireError, match="at most 5 runs"):
         rle.decode_rle(b"0" * 6, ImageSize(2, 2))
+    with pytest.raises(MaskwireError, match="at most 101 runs"):
+        rle.decode_rle(b"PPPPPP0" * 50, ImageSize(10, 10))
