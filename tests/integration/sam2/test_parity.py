@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import skimage.data
+import torch
 from numpy.typing import NDArray
 
 from maskwire_server.domain.engine import ImageEmbedding, ModelSpecification, ObjectPrediction
@@ -176,3 +177,24 @@ def test_objects_of_one_request_get_the_masks_that_each_gets_alone(pair: Pair):
         for one, other in zip(prediction.candidates, alone.candidates, strict=True):
             assert np.abs(one.logits.values - other.logits.values).max() < 1e-4
             assert one.predicted_iou == pytest.approx(other.predicted_iou, abs=1e-5)
+
+
+def test_bf16_equals_upstream_under_autocast(small_sam2: Sam2Files):
+    checkpoint, config = small_sam2.checkpoint, small_sam2.config
+    engine = Sam2EngineFactory().load(
+        ModelSpecification("own", "sam2", checkpoint, config, device="cpu", precision="bf16")
+    )
+    predictor = upstream_predictor(small_sam2)
+    pixels = photograph("wide")
+    size = ImageSize(width_px=pixels.shape[1], height_px=pixels.shape[0])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        predictor.set_image(pixels)
+        masks, scores, _ = predictor.predict(np.array([[310.0, 200.0]]), np.array([1]))
+
+    point = np.array([[310.0, 200.0]], dtype=np.float32)
+    prompts = ObjectPrompts(1, point, np.array([True]), box=None, mask=None)
+    (answer,) = engine.decode(engine.encode(pixels), [prompts], multimask=True)
+    assert engine.description.precision == "bf16"
+    for candidate, mask, score in zip(answer.candidates, masks, scores, strict=True):
+        assert iou(candidate.logits.to_bitmap(size), mask.astype(bool)) >= MASK_IOU
+        assert candidate.predicted_iou == pytest.approx(score, abs=SCORE_TOLERANCE)
