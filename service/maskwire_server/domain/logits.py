@@ -34,7 +34,10 @@ class MaskLogits:
         align_corners=False)`, which upstream SAM 2 uses for its full-resolution masks.
         """
         bitmap = np.zeros((size.height_px, size.width_px), dtype=np.bool_)
-        left, top = max(0, int(np.floor(self.window.x_min))), max(0, int(np.floor(self.window.y_min)))
+        left, top = (
+            max(0, int(np.floor(self.window.x_min))),
+            max(0, int(np.floor(self.window.y_min))),
+        )
         right = min(size.width_px, int(np.ceil(self.window.x_max)))
         bottom = min(size.height_px, int(np.ceil(self.window.y_max)))
         if right <= left or bottom <= top:
