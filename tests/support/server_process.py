@@ -78,7 +78,7 @@ class ServerProcess:
 @contextmanager
 def server_process(folder: Path, **settings: dict[str, Any]) -> Iterator[ServerProcess]:
     """Run a server with these groups of settings on free ports; end it with SIGTERM."""
-    groups = {
+    groups: dict[str, dict[str, Any]] = {
         "grpc": {"port": 0, "drain_notice_s": 0.0},
         "metrics": {"port": 0},
         "logging": {"format": "json"},

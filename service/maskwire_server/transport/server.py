@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 import structlog
@@ -100,7 +100,7 @@ _KEEPALIVE_TIMEOUT_MS = 20_000
 _MIN_CLIENT_PING_INTERVAL_MS = 10_000
 
 
-class Recorder(Observer, CallRecorder):
+class Recorder(Observer, CallRecorder, Protocol):
     """Everything that the transport reports to."""
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -177,7 +178,7 @@ def test_services_without_an_implementation_answer_unimplemented(channel):
 
 
 def test_health_answers_for_the_server_and_for_each_service(channel):
-    stub = health_pb2_grpc.HealthStub(channel)
+    stub: Any = health_pb2_grpc.HealthStub(channel)
 
     def status(service: str) -> int:
         return stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=30).status

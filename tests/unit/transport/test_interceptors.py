@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from typing import Any
 
 import grpc
@@ -18,14 +17,8 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from maskwire.v1 import (
-    file_pb2,
-    file_pb2_grpc,
     model_pb2,
     model_pb2_grpc,
-    realtime_pb2,
-    realtime_pb2_grpc,
-    video_pb2,
-    video_pb2_grpc,
 )
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
 from maskwire_server.domain.observer import SilentObserver
@@ -36,138 +29,24 @@ from maskwire_server.transport.interceptors.admission import AdmissionIntercepto
 from maskwire_server.transport.interceptors.deadlines import DeadlineInterceptor
 from maskwire_server.transport.interceptors.error_translation import ErrorInterceptor
 from maskwire_server.transport.interceptors.metrics import MetricsInterceptor
-from maskwire_server.transport.interceptors.pipeline import Interceptor
 from maskwire_server.transport.interceptors.request_id import RequestIdInterceptor
 from maskwire_server.transport.interceptors.validation import ValidationInterceptor
 from maskwire_server.transport.validation import RequestValidator
+from tests.support.four_kinds import (
+    KINDS,
+    Recorder,
+    Services,
+    fail,
+    finish,
+    pairs,
+    start,
+)
 from tests.support.grpc_serving import detail, reason, serving
 
-KINDS = ["unary", "server_stream", "client_stream", "bidi_stream"]
 
-
-class Services(
-    model_pb2_grpc.ModelServiceServicer,
-    video_pb2_grpc.VideoServiceServicer,
-    file_pb2_grpc.FileServiceServicer,
-    realtime_pb2_grpc.RealtimeServiceServicer,
-):
-    """One method of each kind; `act` is what each does before it answers."""
-
-    def __init__(self, act=None):
-        self.act = act or self._nothing
-        self.ended = asyncio.Event()
-
-    async def _nothing(self):
-        return None
-
-    async def GetModel(self, request, context):
-        try:
-            await self.act()
-            return model_pb2.GetModelResponse(model=model_pb2.Model(name=request.name))
-        finally:
-            self.ended.set()
-
-    async def TrackVideo(self, request, context):
-        try:
-            await self.act()
-            for _ in range(3):
-                yield video_pb2.TrackVideoResponse()
-        finally:
-            self.ended.set()
-
-    async def UploadFile(self, requests, context):
-        try:
-            count = 0
-            async for _ in requests:
-                count += 1
-            await self.act()
-            return file_pb2.UploadFileResponse(file=file_pb2.StoredFile(size_bytes=count))
-        finally:
-            self.ended.set()
-
-    async def RunSession(self, requests, context):
-        try:
-            await self.act()
-            async for _ in requests:
-                yield realtime_pb2.RunSessionResponse()
-        finally:
-            self.ended.set()
-
-
-def pairs(servicer: Any) -> Any:
-    return (
-        (model_pb2_grpc.add_ModelServiceServicer_to_server, servicer),
-        (video_pb2_grpc.add_VideoServiceServicer_to_server, servicer),
-        (file_pb2_grpc.add_FileServiceServicer_to_server, servicer),
-        (realtime_pb2_grpc.add_RealtimeServiceServicer_to_server, servicer),
-    )
-
-
-def start(channel: Any, kind: str, **options: Any) -> Any:
-    """Begin a call of one kind; two request messages where it streams them."""
-    if kind == "unary":
-        stub = model_pb2_grpc.ModelServiceStub(channel)
-        return stub.GetModel(model_pb2.GetModelRequest(name="m"), **options)
-    if kind == "server_stream":
-        stub = video_pb2_grpc.VideoServiceStub(channel)
-        return stub.TrackVideo(video_pb2.TrackVideoRequest(), **options)
-    if kind == "client_stream":
-        stub = file_pb2_grpc.FileServiceStub(channel)
-        return stub.UploadFile(iter([file_pb2.UploadFileRequest()] * 2), **options)
-    stub = realtime_pb2_grpc.RealtimeServiceStub(channel)
-    return stub.RunSession(iter([realtime_pb2.RunSessionRequest()] * 2), **options)
-
-
-async def finish(call: Any, kind: str) -> Any:
-    """Return the answers of a call of one kind."""
-    if kind in ("unary", "client_stream"):
-        return [await call]
-    return [response async for response in call]
-
-
-async def fail(call: Any, kind: str) -> Any:
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await finish(call, kind)
-    return raised.value
-
-
-def raw_call(channel: Any, path: str, request: bytes) -> Any:
-    """Begin a unary call with raw bytes."""
-    return channel.unary_unary(path)(request)
-
-
-class Recorder:
-    """Counts what the metrics interceptor reports."""
-
-    def __init__(self):
-        self.counts: Counter = Counter()
-        self.finished = asyncio.Condition()
-
-    def call_started(self, *method):
-        self.counts["started", *method] += 1
-
-    def call_finished(self, kind, service, method, code, seconds):
-        assert seconds >= 0
-        self.counts["finished", kind, service, method, code] += 1
-
-    def message_received(self, *method):
-        self.counts["received", *method] += 1
-
-    def message_sent(self, *method):
-        self.counts["sent", *method] += 1
-
-    def codes(self, kind):
-        return {key[4]: n for key, n in self.counts.items() if key[:2] == ("finished", kind)}
-
-    def messages(self, direction, kind):
-        return sum(n for key, n in self.counts.items() if key[:2] == (direction, kind))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-async def test_every_kind_of_call_passes_through(kind):
-    expected = {"unary": 1, "server_stream": 3, "client_stream": 1, "bidi_stream": 2}
-    async with serving([Interceptor()], *pairs(Services())) as channel:
-        assert len(await finish(start(channel, kind), kind)) == expected[kind]
+def silent(kind: str) -> bool:
+    """Whether the servicer below fails before it reads a stream of that kind."""
+    return kind == "bidi_stream"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -177,7 +56,8 @@ async def test_a_domain_error_becomes_its_status(kind):
 
     interceptors = [RequestIdInterceptor(), ErrorInterceptor()]
     async with serving(interceptors, *pairs(Services(refuse))) as channel:
-        error = await fail(start(channel, kind, metadata=(("x-request-id", "id-1"),)), kind)
+        call = start(channel, kind, metadata=(("x-request-id", "id-1"),), silent=silent(kind))
+        error = await fail(call, kind)
     assert (error.code(), error.details()) == (grpc.StatusCode.NOT_FOUND, "no such model")
     assert reason(error) == "MODEL_NOT_FOUND"
     assert detail(error, error_details_pb2.RequestInfo).request_id == "id-1"
@@ -201,7 +81,9 @@ async def test_an_unexpected_error_is_logged_and_tells_the_caller_nothing(kind, 
     try:
         with caplog.at_level(logging.ERROR):
             async with serving(interceptors, *pairs(Services(break_down))) as channel:
-                call = start(channel, kind, metadata=(("x-request-id", "id-2"),))
+                call = start(
+                    channel, kind, metadata=(("x-request-id", "id-2"),), silent=silent(kind)
+                )
                 error = await fail(call, kind)
     finally:
         structlog.reset_defaults()
@@ -223,32 +105,6 @@ async def test_a_servicer_that_aborts_itself_is_left_alone():
         error = await fail(start(channel, "unary"), "unary")
     assert (error.code(), error.details()) == (grpc.StatusCode.DATA_LOSS, "its own words")
     assert recorder.codes("unary") == {"DATA_LOSS": 1}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-async def test_methods_of_base_servicers_and_unknown_ones_are_unimplemented(kind):
-    class Nothing(
-        model_pb2_grpc.ModelServiceServicer,
-        video_pb2_grpc.VideoServiceServicer,
-        file_pb2_grpc.FileServiceServicer,
-        realtime_pb2_grpc.RealtimeServiceServicer,
-    ):
-        pass
-
-    recorder = Recorder()
-    interceptors = [MetricsInterceptor(recorder), ErrorInterceptor()]
-    async with serving(interceptors, *pairs(Nothing())) as channel:
-        error = await fail(start(channel, kind), kind)
-        assert error.code() is grpc.StatusCode.UNIMPLEMENTED
-        assert "not implemented in this version" in error.details()
-        assert reason(error) == "UNIMPLEMENTED"
-        for path in ("/maskwire.v1.ModelService/Invented", "/a/b/c", "/x/y"):
-            error = await fail(raw_call(channel, path, b""), "unary")
-            assert error.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert recorder.codes(kind)["UNIMPLEMENTED"] >= 1
-    assert recorder.counts["finished", "unary", "unknown", "unknown", "UNIMPLEMENTED"] == 3
-    services = {key[2] for key in recorder.counts}
-    assert len(services) == 2
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -303,87 +159,6 @@ async def test_calls_and_messages_are_counted(kind):
     assert recorder.messages("sent", kind) == sent[kind]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_a_cancelled_call_ends_its_servicer_and_its_counts(kind):
-    begun = asyncio.Event()
-
-    async def hang():
-        begun.set()
-        await asyncio.Event().wait()
-
-    services, recorder = Services(hang), Recorder()
-    admission = AdmissionInterceptor(1, SilentObserver())
-    interceptors = [MetricsInterceptor(recorder), ErrorInterceptor(), admission]
-    async with serving(interceptors, *pairs(services)) as channel:
-        call = start(channel, kind)
-        answer = asyncio.ensure_future(finish(call, kind))
-        await begun.wait()
-        assert admission.in_flight == 1
-        call.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await answer
-        await services.ended.wait()
-        await admission.wait_until_idle()
-        assert recorder.codes(kind) == {"CANCELLED": 1}
-        services.act = services._nothing
-        await finish(start(channel, kind), kind)
-
-
-async def test_a_client_that_stops_reading_ends_the_servicer():
-    class Endless(video_pb2_grpc.VideoServiceServicer):
-        def __init__(self):
-            self.ended = asyncio.Event()
-
-        async def TrackVideo(self, request, context):
-            try:
-                while True:
-                    yield video_pb2.TrackVideoResponse()
-            finally:
-                self.ended.set()
-
-    servicer, recorder = Endless(), Recorder()
-    admission = AdmissionInterceptor(1, SilentObserver())
-    interceptors = [MetricsInterceptor(recorder), ErrorInterceptor(), admission]
-    pair = (video_pb2_grpc.add_VideoServiceServicer_to_server, servicer)
-    async with serving(interceptors, pair) as channel:
-        call = start(channel, "server_stream")
-        async for _ in call:
-            break
-        call.cancel()
-        await servicer.ended.wait()
-        await admission.wait_until_idle()
-    assert recorder.codes("server_stream") == {"CANCELLED": 1}
-
-
-async def test_a_cancelled_stream_does_not_look_like_a_half_close():
-    finalised = []
-
-    class Uploads(file_pb2_grpc.FileServiceServicer):
-        def __init__(self):
-            self.begun, self.ended = asyncio.Event(), asyncio.Event()
-
-        async def UploadFile(self, requests, context):
-            try:
-                async for _ in requests:
-                    self.begun.set()
-                finalised.append(True)
-            finally:
-                self.ended.set()
-
-    async def one_then_silence():
-        yield file_pb2.UploadFileRequest()
-        await asyncio.Event().wait()
-
-    servicer = Uploads()
-    pair = (file_pb2_grpc.add_FileServiceServicer_to_server, servicer)
-    async with serving([Interceptor()], pair) as channel:
-        call = file_pb2_grpc.FileServiceStub(channel).UploadFile(one_then_silence())
-        await servicer.begun.wait()
-        call.cancel()
-        await servicer.ended.wait()
-    assert finalised == []
-
-
 async def test_calls_over_the_limit_are_refused_before_their_request_is_read():
     begun, release = asyncio.Event(), asyncio.Event()
 
@@ -405,7 +180,7 @@ async def test_calls_over_the_limit_are_refused_before_their_request_is_read():
         held = asyncio.ensure_future(finish(start(channel, "unary"), "unary"))
         await begun.wait()
         for kind in KINDS:
-            error = await fail(start(channel, kind), kind)
+            error = await fail(start(channel, kind, silent=True), kind)
             assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert reason(error) == "OVERLOADED"
             assert detail(error, error_details_pb2.RetryInfo).retry_delay.ToMilliseconds() > 0
@@ -509,28 +284,6 @@ async def test_methods_that_answer_in_band_are_exempt_from_validation():
                 assert (await fail(call, "bidi_stream")).code() is expected
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_bytes_that_are_no_message_are_the_callers_mistake(kind):
-    paths = {
-        "unary": "/maskwire.v1.ModelService/GetModel",
-        "server_stream": "/maskwire.v1.VideoService/TrackVideo",
-        "client_stream": "/maskwire.v1.FileService/UploadFile",
-        "bidi_stream": "/maskwire.v1.RealtimeService/RunSession",
-    }
-    async with serving([ErrorInterceptor()], *pairs(Services())) as channel:
-        error = await fail(raw_call(channel, paths[kind], b"\xff\xff\xff"), "unary")
-        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-        assert "protobuf" in error.details()
-
-
-async def test_a_unary_call_without_a_request_is_the_callers_mistake():
-    async with serving([ErrorInterceptor()], *pairs(Services())) as channel:
-        call: Any = channel.stream_unary("/maskwire.v1.ModelService/GetModel")(iter(()))
-        error = await fail(call, "unary")
-        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-        assert "missing" in error.details()
-
-
 @pytest.mark.parametrize(
     ("code", "level"), [(ErrorCode.INVALID_ARGUMENT, "debug"), (ErrorCode.OVERLOADED, "info")]
 )
@@ -548,22 +301,3 @@ async def test_each_call_has_one_access_line_at_a_level_that_fits(code, level):
     assert line["code"] in ("INVALID_ARGUMENT", "RESOURCE_EXHAUSTED")
     assert line["duration_ms"] >= 0
     assert line["peer"].startswith("ipv4:127.0.0.1")
-
-
-async def test_interceptors_run_from_the_outermost_to_the_innermost():
-    order = []
-
-    class Noting(Interceptor):
-        def __init__(self, name):
-            self.name = name
-
-        async def intercept(self, call, proceed):
-            order.append(f"{self.name} before")
-            try:
-                return await proceed()
-            finally:
-                order.append(f"{self.name} after")
-
-    async with serving([Noting("a"), Noting("b")], *pairs(Services())) as channel:
-        await finish(start(channel, "server_stream"), "server_stream")
-    assert order == ["a before", "b before", "b after", "a after"]

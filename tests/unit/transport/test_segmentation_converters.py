@@ -1,0 +1,287 @@
+"""Requests, results, pictures and models: what is read, written, and refused by name."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maskwire.v1 import (
+    file_pb2,
+    geometry_pb2,
+    image_pb2,
+    mask_pb2,
+    model_pb2,
+    processing_pb2,
+    rendering_pb2,
+    segmentation_pb2,
+)
+from maskwire_server.domain.engine import ModelDescription
+from maskwire_server.domain.errors import ErrorCode, MaskwireError
+from maskwire_server.domain.geometry import Box, ImageSize
+from maskwire_server.domain.masks import (
+    EncodedRle,
+    MaskEncoding,
+)
+from maskwire_server.domain.models import ServedModel
+from maskwire_server.domain.overlay import OverlayOptions, PictureFormat
+from maskwire_server.domain.prompts import (
+    PromptKind,
+)
+from maskwire_server.domain.segmentation import (
+    ImageInfo,
+    MaskOptions,
+    OverlayRequest,
+    Picture,
+    ScoreKind,
+    SegmentedMask,
+    SegmentResult,
+    Timings,
+)
+from maskwire_server.transport.converters import models, processing
+from maskwire_server.transport.converters.renderings import overlay_from_proto, picture_to_proto
+from maskwire_server.transport.converters.segmentation import (
+    mask_options_from_proto,
+    segment_request_from_proto,
+    segment_result_to_proto,
+)
+
+POINT = geometry_pb2.Point(x=1, y=2)
+CORNERS = Box(1, 2, 3, 4)
+BOX = geometry_pb2.Box(x_min=1, y_min=2, x_max=3, y_max=4)
+
+
+def refused(function, *arguments) -> MaskwireError:
+    with pytest.raises(MaskwireError) as raised:
+        function(*arguments)
+    return raised.value
+
+
+def test_defaults_of_a_request_are_the_contracts():
+    request = segment_request_from_proto(minimal_request())
+    assert request.model is None
+    assert request.mask_options == MaskOptions()
+    assert request.overlays == ()
+
+
+def test_every_mask_option_is_read():
+    message = mask_pb2.MaskOptions(
+        encoding=mask_pb2.MASK_ENCODING_POLYGONS,
+        return_multiple_masks=True,
+        max_masks=32,
+        include_scores=True,
+        include_boxes=True,
+        include_logits=True,
+    )
+    assert mask_options_from_proto(message) == MaskOptions(
+        MaskEncoding.POLYGONS, True, 32, True, True, True
+    )
+
+
+def minimal_request() -> segmentation_pb2.SegmentImageRequest:
+    request = segmentation_pb2.SegmentImageRequest()
+    request.image.data = b"bytes"
+    request.prompts.add().point.point.CopyFrom(POINT)
+    return request
+
+
+POSTPROCESSING = [
+    mask_pb2.PostprocessOptions(max_hole_area_px=1),
+    mask_pb2.PostprocessOptions(min_region_area_px=1),
+    mask_pb2.PostprocessOptions(smoothing_radius_px=0.5),
+    mask_pb2.PostprocessOptions(morphological_cleanup=True),
+    mask_pb2.PostprocessOptions(refine=True),
+    mask_pb2.PostprocessOptions(min_score=0.4),
+    mask_pb2.PostprocessOptions(max_overlap_iou=0.9),
+    mask_pb2.PostprocessOptions(coarse_masks=True),
+]
+
+
+def test_the_options_below_are_all_that_there_are():
+    tried = {field.name for message in POSTPROCESSING for field, _ in message.ListFields()}
+    assert tried == set(mask_pb2.PostprocessOptions.DESCRIPTOR.fields_by_name)
+
+
+@pytest.mark.parametrize("options", POSTPROCESSING)
+def test_postprocessing_is_refused_by_name(options):
+    [(field, _)] = options.ListFields()
+    request = minimal_request()
+    request.postprocess.CopyFrom(options)
+    error = refused(segment_request_from_proto, request)
+    assert error.code is ErrorCode.UNIMPLEMENTED
+    assert error.message == f"postprocess.{field.name}: not implemented in this version"
+    assert error.violations[0].field == f"postprocess.{field.name}"
+
+
+def test_options_at_their_defaults_are_not_refused():
+    request = minimal_request()
+    request.postprocess.SetInParent()
+    request.delivery = file_pb2.DELIVERY_INLINE
+    request.renderings.add()
+    assert len(segment_request_from_proto(request).overlays) == 1
+
+
+def test_stored_files_are_refused_by_name():
+    request = minimal_request()
+    request.delivery = file_pb2.DELIVERY_STORED_FILE
+    error = refused(segment_request_from_proto, request)
+    assert (error.code, error.violations[0].field) == (ErrorCode.UNIMPLEMENTED, "delivery")
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        *(
+            (rendering_pb2.Rendering(style=style), "style")
+            for style in rendering_pb2.RenderingStyle.values()
+            if style > rendering_pb2.RENDERING_STYLE_OVERLAY
+        ),
+        (rendering_pb2.Rendering(invert=True), "invert"),
+        (rendering_pb2.Rendering(background_rgb=1), "background_rgb"),
+    ],
+)
+def test_other_pictures_than_overlays_are_refused_by_name(message, field):
+    request = minimal_request()
+    request.renderings.add()
+    request.renderings.append(message)
+    error = refused(segment_request_from_proto, request)
+    assert error.code is ErrorCode.UNIMPLEMENTED
+    assert error.violations[0].field == f"renderings[1].{field}"
+
+
+def test_overlays_are_read_with_their_defaults_and_without():
+    assert overlay_from_proto(rendering_pb2.Rendering(), "renderings[0]") == OverlayRequest(
+        OverlayOptions(opacity=0.5, draw_outlines=True), PictureFormat.PNG, 90
+    )
+    message = rendering_pb2.Rendering(
+        style=rendering_pb2.RENDERING_STYLE_OVERLAY,
+        format=rendering_pb2.PICTURE_FORMAT_WEBP,
+        quality=1,
+        opacity=0,
+        draw_outlines=False,
+    )
+    assert overlay_from_proto(message, "renderings[0]") == OverlayRequest(
+        OverlayOptions(opacity=0.0, draw_outlines=False), PictureFormat.WEBP, 1
+    )
+
+
+def test_pictures_are_written_inline():
+    message = picture_to_proto(Picture(b"file", "image/webp", ImageSize(3, 2)))
+    assert message.style == rendering_pb2.RENDERING_STYLE_OVERLAY
+    assert message.content.data == b"file"
+    assert message.content.content_type == "image/webp"
+    assert message.content.image_size == geometry_pb2.ImageSize(width_px=3, height_px=2)
+
+
+@given(st.floats(0, 1e6))
+def test_durations_keep_microseconds(seconds):
+    duration = processing.duration_to_proto(seconds)
+    assert 0 <= duration.nanos < 1_000_000_000
+    assert math.isclose(duration.ToNanoseconds() / 1e9, seconds, abs_tol=1e-6)
+
+
+def test_stages_that_did_not_run_stay_unset():
+    message = processing.timings_to_proto(Timings(None, 0.0, None, 0.5, 0.25, 0.75))
+    assert [name.name for name, _ in message.ListFields()] == [
+        "queue",
+        "prompt",
+        "postprocess",
+        "total",
+    ]
+    assert message.prompt.ToTimedelta() == timedelta(seconds=0.5)
+
+
+def result_with(options: MaskOptions, box: Box | None = CORNERS) -> SegmentResult:
+    size = ImageSize(10, 20)
+    return SegmentResult(
+        masks=(
+            SegmentedMask(
+                index=0,
+                object_id=4,
+                alternative=1,
+                score=0.5,
+                score_kind=ScoreKind.PREDICTED_IOU,
+                stability_score=0.25,
+                area_px=4,
+                box=box,
+                encoded=EncodedRle(b"0", size),
+                logits=None,
+            ),
+        ),
+        mask_options=options,
+        pictures=(Picture(b"file", "image/png", size),),
+        image=ImageInfo("sha256:aa", size, "image/jpeg"),
+        model="a-model",
+        checkpoint_digest="sha256:bb",
+        embedding_cached=True,
+        timings=Timings(0.1, 0.2, 0.3, 0.4, 0.5, 1.5),
+    )
+
+
+def test_a_result_says_how_it_came_about():
+    response = segment_result_to_proto(result_with(MaskOptions()), "request-1")
+    assert response.info == processing_pb2.ProcessingInfo(
+        models=[processing_pb2.ModelReference(model="a-model", checkpoint_digest="sha256:bb")],
+        image=image_pb2.ImageInfo(
+            digest="sha256:aa",
+            size=geometry_pb2.ImageSize(width_px=10, height_px=20),
+            content_type="image/jpeg",
+        ),
+        embedding_cached=True,
+        timings=processing.timings_to_proto(Timings(0.1, 0.2, 0.3, 0.4, 0.5, 1.5)),
+        request_id="request-1",
+    )
+    assert len(response.pictures) == 1
+
+
+def test_a_mask_carries_what_was_asked_for():
+    [plain] = segment_result_to_proto(result_with(MaskOptions()), "r").masks
+    assert (plain.index, plain.object_id, plain.alternative, plain.area_px) == (0, 4, 1, 4)
+    assert plain.box == BOX
+    assert plain.mask.coco_rle.counts == b"0"
+    for absent in ("score", "stability_score", "normalized_box", "logits"):
+        assert not plain.HasField(absent)
+    options = MaskOptions(include_scores=True, include_boxes=True)
+    [full] = segment_result_to_proto(result_with(options), "r").masks
+    assert (full.score, full.stability_score) == (0.5, 0.25)
+    assert full.score_kind == mask_pb2.SCORE_KIND_PREDICTED_IOU
+    assert full.normalized_box.center_x == pytest.approx(0.2)
+
+
+def test_an_empty_mask_has_no_box():
+    options = MaskOptions(include_boxes=True)
+    [mask] = segment_result_to_proto(result_with(options, box=None), "r").masks
+    assert not mask.HasField("box")
+    assert not mask.HasField("normalized_box")
+
+
+def test_a_model_is_described_in_full():
+    class Engine:
+        description = ModelDescription(
+            name="a-model",
+            engine="an-engine",
+            architecture="net",
+            checkpoint_digest="sha256:bb",
+            prompt_kinds=frozenset(PromptKind),
+            masks_per_object=3,
+            max_objects=64,
+            native_resolution_px=1024,
+            supports_video=True,
+            device="cuda:0",
+            precision="bf16",
+            license="Apache-2.0",
+        )
+
+    engine: object = Engine()
+    message = models.model_to_proto(ServedModel(engine, None, is_default=True))  # type: ignore[arg-type]
+    assert set(message.prompt_kinds) == set(model_pb2.PromptKind.values()) - {0}
+    assert model_pb2.CAPABILITY_SEGMENT_IMAGE in message.capabilities
+    unset = {
+        field.name
+        for field in model_pb2.Model.DESCRIPTOR.fields
+        if field.name not in {set_field.name for set_field, _ in message.ListFields()}
+    }
+    assert unset == set()
