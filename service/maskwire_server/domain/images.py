@@ -1,6 +1,6 @@
 """Decoding of untrusted image bytes into RGB pixels, within limits that the header must meet first.
 
-JPEG goes through OpenCV (bit-equal to Pillow, a third of its time at 12 MP), everything else
+JPEG goes through OpenCV (bit-equal to Pillow, under half its time at 12 MP), everything else
 through the one Pillow plugin of its format, called directly: `Image.open` would consult
 process-wide limits and warn. The structure of the files is read in `image_headers.py`; where the
 bytes come from (uploads, digests, URIs other than `data:`) is not known here.
