@@ -11,6 +11,7 @@ from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
+
 from maskwire.v1 import (
     model_pb2,
     model_pb2_grpc,
@@ -59,7 +60,8 @@ class OneModel(model_pb2_grpc.ModelServiceServicer):
     MODEL = model_pb2.Model(
         name="nano",
         engine="test",
-        prompt_kinds=[model_pb2.PROMPT_KIND_POINT, 99],
+        # 99 stands for a kind of a newer contract.
+        prompt_kinds=[model_pb2.PROMPT_KIND_POINT, 99],  # type: ignore[list-item]
         capabilities=[model_pb2.CAPABILITY_SEGMENT_IMAGE],
         load_state=model_pb2.LOAD_STATE_LOADED,
         is_default=True,

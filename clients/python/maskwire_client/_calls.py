@@ -28,8 +28,10 @@ _ResponseT = TypeVar("_ResponseT", bound=Message)
 PROBE_FROM_BYTES = 256 * 1024
 """An image that this client has not sent before is asked for by digest only from this size on.
 
-The probe costs one round trip when it misses. Here a 200 kB message takes 0.5 ms longer than an
-empty one, at 100 Mbit/s 256 KiB take 21 ms: about a round trip in either case.
+The probe costs one round trip when it misses, and saves upload and decoding when it hits. Measured
+on one machine with a PNG of 1.4 MB: a miss costs 2 ms; the call with the bytes takes 198 ms where
+the server does not know the image, the call by digest 69 ms. At 100 Mbit/s this many bytes take as
+long as a round trip of 21 ms; below, there is little to save.
 """
 
 MAX_KNOWN_DIGESTS = 4096

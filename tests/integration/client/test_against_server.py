@@ -128,7 +128,7 @@ def test_answers_are_prompts_again(client: Client, pixels: np.ndarray) -> None:
 
 def test_alternatives_come_best_first(client: Client, pixels: np.ndarray) -> None:
     result = client.segment(pixels, points=[(75, 55)], return_multiple_masks=True)
-    scores = [mask.score for mask in result]
+    scores = [mask.score or 0.0 for mask in result]
     assert [mask.alternative for mask in result] == list(range(len(result)))
     assert len(result) > 1
     assert scores == sorted(scores, reverse=True)

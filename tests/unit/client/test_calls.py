@@ -8,16 +8,22 @@ import pytest
 
 from maskwire.v1 import segmentation_pb2
 from maskwire_client import _calls, errors
-from maskwire_client._calls import Attempt, Deadline, KnownDigests, Pause
+from maskwire_client._calls import Attempt, Deadline, KnownDigests, Pause, Steps
+
+Response = segmentation_pb2.SegmentImageResponse
 
 
 def refusal(seconds: float) -> errors.Overloaded:
     return errors.Overloaded("full", retry_after=timedelta(seconds=seconds))
 
 
+def begin(deadline: Deadline, overload_retries: int) -> Steps[Response]:
+    return _calls.call_steps(deadline, overload_retries)
+
+
 def test_a_pause_is_as_long_as_the_server_says_and_a_little_more() -> None:
     for _ in range(50):
-        steps = _calls.call_steps(Deadline(None), overload_retries=1)
+        steps = begin(Deadline(None), overload_retries=1)
         assert next(steps) == Attempt(None)
         pause = steps.throw(refusal(2.0))
         assert isinstance(pause, Pause)
@@ -26,7 +32,7 @@ def test_a_pause_is_as_long_as_the_server_says_and_a_little_more() -> None:
 
 
 def test_attempts_share_one_deadline() -> None:
-    steps = _calls.call_steps(Deadline(100.0), overload_retries=1)
+    steps = begin(Deadline(100.0), overload_retries=1)
     first = next(steps)
     steps.throw(refusal(0.01))
     second = next(steps)
@@ -38,15 +44,15 @@ def test_attempts_share_one_deadline() -> None:
 
 
 def test_the_last_refusal_is_raised() -> None:
-    steps = _calls.call_steps(Deadline(None), overload_retries=0)
+    steps = begin(Deadline(None), overload_retries=0)
     next(steps)
     with pytest.raises(errors.Overloaded):
         steps.throw(refusal(0.01))
 
 
 def test_the_response_is_returned() -> None:
-    response = segmentation_pb2.SegmentImageResponse()
-    steps = _calls.call_steps(Deadline(None), overload_retries=3)
+    response = Response()
+    steps = begin(Deadline(None), overload_retries=3)
     next(steps)
     with pytest.raises(StopIteration) as stopped:
         steps.send(response)

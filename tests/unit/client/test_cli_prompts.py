@@ -58,6 +58,7 @@ def test_masks(tmp_path: Path, name: str, suffix: str, object_id: int | None) ->
     bitmap = np.eye(5, dtype=np.bool_)
     Image.fromarray(bitmap).save(tmp_path / name, "PNG")
     prompt = parse_mask(f"{tmp_path / name}{suffix}")
+    assert isinstance(prompt.mask, np.ndarray)
     assert np.array_equal(prompt.mask, bitmap)
     assert prompt.object_id == object_id
 

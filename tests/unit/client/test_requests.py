@@ -68,8 +68,10 @@ def test_points(x: float, y: float, label: PointLabel, object_id: int | None) ->
 
 
 @given(st.tuples(*[COORDINATE] * 4), st.sampled_from(BoxLabel), OBJECT_ID)
-def test_boxes(edges, label: BoxLabel, object_id: int | None) -> None:
-    (prompt,) = build(boxes=[Box(*edges, label=label, object_id=object_id)]).prompts
+def test_boxes(
+    edges: tuple[float, float, float, float], label: BoxLabel, object_id: int | None
+) -> None:
+    (prompt,) = build(boxes=[Box(*edges, label, object_id)]).prompts
     box = prompt.box.box
     assert (box.x_min, box.y_min, box.x_max, box.y_max) == edges
     assert prompt_pb2.BoxLabel.Name(prompt.box.label) == f"BOX_LABEL_{label.name}"

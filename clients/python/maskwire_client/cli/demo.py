@@ -61,7 +61,7 @@ def _segment(client: Client, photograph: Photograph, file: Path) -> Segmentation
     first = client.segment(file, boxes=[photograph.first_box], include_logits=True)
     return client.segment(
         file,
-        points=[photograph.point, photograph.correction],
+        points=[*photograph.points, photograph.correction],
         boxes=[photograph.box],
         masks=[MaskPrompt(first.masks[0], photograph.correction.object_id)],
         renderings=[Rendering()],

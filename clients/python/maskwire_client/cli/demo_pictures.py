@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ..geometry import Box, Point
+from ..geometry import Box, Point, PointLabel
 
 __all__ = ["PHOTOGRAPHS", "Photograph", "contact_sheet", "panel"]
 
@@ -18,6 +18,8 @@ _BACKGROUND = (24, 24, 28)
 _INK = (235, 235, 235)
 _PROMPT = (255, 255, 255)
 _SHADOW = (0, 0, 0)
+_ON_OBJECT = (30, 170, 60)
+_OFF_OBJECT = (210, 40, 40)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Photograph:
     Attributes:
         name: The function that returns it.
         file_name: What to save it as.
-        point: A click on the first object.
+        points: Clicks on and off the first object.
         box: A box around the second object.
         first_box: A box around the third object, whose answer comes back as its mask prompt.
         correction: A click on the third object that goes with its mask.
@@ -36,7 +38,7 @@ class Photograph:
 
     name: str
     file_name: str
-    point: Point
+    points: tuple[Point, ...]
     box: Box
     first_box: Box
     correction: Point
@@ -47,16 +49,21 @@ PHOTOGRAPHS = (
     Photograph(
         name="coffee",
         file_name="coffee.jpg",
-        point=Point(280, 150, object_id=1),
+        points=(
+            Point(110, 270, object_id=1),
+            Point(300, 355, object_id=1),
+            Point(440, 260, object_id=1),
+            Point(280, 150, PointLabel.BACKGROUND, object_id=1),
+        ),
         box=Box(326, 192, 408, 326, object_id=2),
-        first_box=Box(76, 70, 480, 390),
-        correction=Point(120, 290, object_id=3),
-        caption="coffee by point, spoon by box, saucer by mask",
+        first_box=Box(172, 16, 404, 308),
+        correction=Point(352, 60, object_id=3),
+        caption="saucer by points, spoon by box, cup by mask",
     ),
     Photograph(
         name="astronaut",
         file_name="astronaut.jpg",
-        point=Point(172, 386, object_id=1),
+        points=(Point(172, 388, object_id=1),),
         box=Box(276, 342, 512, 512, object_id=2),
         first_box=Box(152, 14, 302, 190),
         correction=Point(224, 120, object_id=3),
@@ -65,7 +72,7 @@ PHOTOGRAPHS = (
     Photograph(
         name="chelsea",
         file_name="cat.jpg",
-        point=Point(172, 114, object_id=1),
+        points=(Point(165, 122, object_id=1),),
         box=Box(294, 106, 344, 164, object_id=2),
         first_box=Box(228, 218, 290, 268),
         correction=Point(258, 238, object_id=3),
@@ -83,8 +90,8 @@ def panel(overlay: Image.Image, photograph: Photograph) -> Image.Image:
     picture.paste(resized, (0, 0))
     draw = ImageDraw.Draw(picture)
     _draw_box(draw, photograph.box, scale)
-    _draw_point(draw, photograph.point, scale)
-    _draw_point(draw, photograph.correction, scale)
+    for point in (*photograph.points, photograph.correction):
+        _draw_point(draw, point, scale)
     draw.text((6, _PANEL_HEIGHT_PX + 7), photograph.caption, _INK, ImageFont.load_default(17))
     return picture
 
@@ -109,4 +116,5 @@ def _draw_box(draw: ImageDraw.ImageDraw, box: Box, scale: float) -> None:
 def _draw_point(draw: ImageDraw.ImageDraw, point: Point, scale: float) -> None:
     center = (point.x * scale, point.y * scale)
     draw.circle(center, 7, fill=_PROMPT, outline=_SHADOW, width=2)
-    draw.circle(center, 3, fill=(30, 170, 60))
+    is_foreground = point.label is PointLabel.FOREGROUND
+    draw.circle(center, 3, fill=_ON_OBJECT if is_foreground else _OFF_OBJECT)

@@ -38,57 +38,65 @@ _ENCODINGS = {
 }
 
 
+ImageArgument = Annotated[
+    str, typer.Argument(metavar="IMAGE", help="File, https: or data: URI, or sha256: digest.")
+]
+PointOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--point",
+        metavar="X,Y[,LABEL][@OBJECT]",
+        help="Click; the label is 1, fg or + (on the object) or 0, bg or - (off it).",
+    ),
+]
+BoxOptions = Annotated[
+    list[str] | None,
+    typer.Option("--box", metavar="X0,Y0,X1,Y1[@OBJECT]", help="Box around an object."),
+]
+MaskOptions = Annotated[
+    list[str] | None,
+    typer.Option("--mask", metavar="FILE[@OBJECT]", help="Mask to refine, a picture."),
+]
+TextOptions = Annotated[
+    list[str] | None,
+    typer.Option("--text", metavar="TEXT", help="Concept, for models that take text."),
+]
+ModelOption = Annotated[str, typer.Option("--model", help="Name; none is the server's default.")]
+FormatOption = Annotated[
+    MaskFormat, typer.Option("--format", help="Form of the masks; png adds a file for each.")
+]
+MultipleOption = Annotated[
+    bool, typer.Option("--multiple", help="Return alternatives for each object.")
+]
+MaxMasksOption = Annotated[
+    int | None, typer.Option("--max-masks", min=1, max=32, help="Most alternatives.")
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help=f"Folder for overlay.png and masks.json; {DEFAULT_FOLDER} unless --json is given.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the masks as JSON.")]
+
+
 def segment(
-    image: Annotated[
-        str, typer.Argument(metavar="IMAGE", help="File, https: or data: URI, or sha256: digest.")
-    ],
-    points: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--point",
-            metavar="X,Y[,LABEL][@OBJECT]",
-            help="Click; the label is 1, fg or + (on the object) or 0, bg or - (off it).",
-        ),
-    ] = None,
-    boxes: Annotated[
-        list[str] | None,
-        typer.Option("--box", metavar="X0,Y0,X1,Y1[@OBJECT]", help="Box around an object."),
-    ] = None,
-    masks: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--mask", metavar="FILE[@OBJECT]", help="Mask to refine, bright on the object."
-        ),
-    ] = None,
-    texts: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--text", metavar="TEXT", help="Concept in words, where the model takes text."
-        ),
-    ] = None,
-    model: Annotated[str, typer.Option("--model", help="Name; none is the server's default.")] = "",
+    image: ImageArgument,
+    points: PointOptions = None,
+    boxes: BoxOptions = None,
+    masks: MaskOptions = None,
+    texts: TextOptions = None,
+    model: ModelOption = "",
     server: ServerOption = None,
     local: LocalOption = False,
     config: ConfigOption = None,
-    mask_format: Annotated[
-        MaskFormat,
-        typer.Option("--format", help="Form of the masks in masks.json; png adds files."),
-    ] = MaskFormat.RLE,
-    multiple: Annotated[
-        bool, typer.Option("--multiple", help="Return alternatives for each object.")
-    ] = False,
-    max_masks: Annotated[
-        int | None, typer.Option("--max-masks", min=1, max=32, help="Most alternatives.")
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            metavar="DIR",
-            help=f"Folder for overlay.png and masks.json; {DEFAULT_FOLDER} unless --json is given.",
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the masks as JSON.")] = False,
+    mask_format: FormatOption = MaskFormat.RLE,
+    multiple: MultipleOption = False,
+    max_masks: MaxMasksOption = None,
+    out: OutOption = None,
+    as_json: JsonOption = False,
     timeout_s: TimeoutOption = 60.0,
 ) -> None:
     """Segment what the prompts name.
