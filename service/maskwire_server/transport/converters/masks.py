@@ -73,7 +73,7 @@ def mask_from_proto(message: mask_pb2.EncodedMask, field: str) -> EncodedMask:
             return EncodedRle(message.coco_rle.counts, image_size_from_proto(message.coco_rle.size))
         case "coco_rle_counts":
             runs = message.coco_rle_counts
-            counts = np.fromiter(runs.counts, dtype=np.uint32, count=len(runs.counts))
+            counts = np.array(runs.counts, dtype=np.uint32)
             return EncodedRleCounts(counts, image_size_from_proto(runs.size))
         case "png":
             return EncodedPng(message.png.data)
@@ -137,5 +137,4 @@ def _ring_to_proto(ring: NDArray[np.float32]) -> mask_pb2.Ring:
 
 
 def _ring_from_proto(message: mask_pb2.Ring) -> NDArray[np.float32]:
-    numbers = message.coordinates
-    return np.fromiter(numbers, dtype=np.float32, count=len(numbers)).reshape(-1, 2)
+    return np.array(message.coordinates, dtype=np.float32).reshape(-1, 2)
