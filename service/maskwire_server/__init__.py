@@ -1,1 +1,1 @@
-"""The Maskwire server: domain, engines, jobs, storage, transport and observability, built by app.py."""
+"""The Maskwire server: domain, engines, transport and observability, built by `app.py`."""

@@ -15,7 +15,7 @@ from .caches import ByteBudgetCache, SingleFlightCache
 from .engine import ImageEmbedding
 from .errors import ErrorCode, MaskwireError
 from .executor import BoundedExecutor
-from .images import ImageLimits, decode_image, image_digest, parse_data_uri, read_header
+from .images import ImageLimits, decode_image, identify_format, image_digest, parse_data_uri
 from .models import ServedModel
 from .observer import Observer
 from .segmentation import Caller, ImageDigest, ImageInfo, ImageSource, ImageUri, InlineImage
@@ -150,19 +150,17 @@ class ImageAccess:
     async def _encode(
         self, digest: str, data: bytes, model: ServedModel, caller: Caller
     ) -> EncodedImage:
-        header_and_pixels = await self._pixels.run(
-            lambda: (read_header(data, self._limits), decode_image(data, self._limits))
-        )
-        header, pixels = header_and_pixels.value
+        decoded = await self._pixels.run(lambda: decode_image(data, self._limits))
+        pixels = decoded.value
         self._images.put((caller.tenant, digest), data)
         encoded = await model.executor.run(lambda: model.engine.encode(pixels))
         name = model.description.name
-        self._observer.stage_finished("decode", name, header_and_pixels.run_s)
+        self._observer.stage_finished("decode", name, decoded.run_s)
         self._observer.stage_finished("encode", name, encoded.run_s)
         return EncodedImage(
             embedding=encoded.value,
-            info=ImageInfo(digest, header.size, header.format.value),
-            decode_s=header_and_pixels.run_s,
-            queue_s=header_and_pixels.queue_s + encoded.queue_s,
+            info=ImageInfo(digest, encoded.value.image_size, identify_format(data).value),
+            decode_s=decoded.run_s,
+            queue_s=decoded.queue_s + encoded.queue_s,
             encode_s=encoded.run_s,
         )

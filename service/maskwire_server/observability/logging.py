@@ -53,6 +53,7 @@ def configure_logging(settings: LoggingSettings, stream: TextIO) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
+    logging.captureWarnings(True)
 
 
 def _json_tail() -> list[Processor]:

