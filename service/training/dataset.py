@@ -7,7 +7,9 @@ of its own. Later rounds of clicking happen in the trainer, which has the networ
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import multiprocessing.process
 import os
 import queue
 from collections.abc import Callable
@@ -34,9 +36,6 @@ LEAST_VISIBLE = 0.3
 
 LEAST_CONTRAST = 5.0
 """Least standard deviation of a window's grey levels (0..255): darker than that shows nothing."""
-
-SCENES_IN_TURN = 64
-"""Scenes that are open at once; each chunk closes one and opens the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,17 +192,22 @@ def join(samples: list[Chunk]) -> Chunk:
 
 
 class SampleStream:
-    """Chunks of fresh samples, each a pure function of (seed, number of the chunk)."""
+    """Chunks of fresh samples, each a pure function of (seed, number of the chunk).
 
-    def __init__(self, seed: int, chunk_size: int) -> None:
+    A chunk of `chunk_size` samples draws on `open_scenes` scenes; the next chunk closes one of
+    them and opens a new one.
+    """
+
+    def __init__(self, seed: int, chunk_size: int, open_scenes: int) -> None:
         self._seed = seed
         self._chunk_size = chunk_size
+        self._open_scenes = open_scenes
         self._bank = TextureBank(seed)
         self._scenes: dict[int, Scene] = {}
 
     def chunk(self, number: int, size: int) -> Chunk:
         """Chunk `number` with windows of `size` pixels."""
-        turn = range(number, number + SCENES_IN_TURN)
+        turn = range(number, number + self._open_scenes)
         self._scenes = {
             index: self._scenes.get(index) or make_scene(self._seed, index, self._bank)
             for index in turn
@@ -220,7 +224,7 @@ class SampleStream:
 
 
 def _produce(
-    stream_arguments: tuple[int, int],
+    stream_arguments: tuple[int, int, int],
     sizes: Callable[[int], int],
     first: int,
     stride: int,
@@ -230,22 +234,39 @@ def _produce(
     cv2.setNumThreads(1)
     os.nice(niceness)
     stream = SampleStream(*stream_arguments)
+    trainer = multiprocessing.parent_process()
     number = first
-    while True:
-        chunks.put(stream.chunk(number, sizes(number)))
-        number += stride
+    while trainer is None or trainer.is_alive():
+        chunk = stream.chunk(number, sizes(number))
+        if _put(chunks, chunk, trainer):
+            number += stride
+    # Nobody reads what is still queued: do not wait for it on the way out.
+    chunks.cancel_join_thread()
+
+
+def _put(
+    chunks: multiprocessing.Queue[Chunk],
+    chunk: Chunk,
+    trainer: multiprocessing.process.BaseProcess | None,
+) -> bool:
+    """Queues a chunk once there is room; False where the trainer has died meanwhile."""
+    while trainer is None or trainer.is_alive():
+        with contextlib.suppress(queue.Full):
+            chunks.put(chunk, timeout=5.0)
+            return True
+    return False
 
 
 class ChunkLoader:
     """Prepares chunks ahead of the trainer in `workers` processes, in order.
 
-    `sizes` maps the number of a chunk to its window size; it must be picklable.
+    `stream` holds the arguments of `SampleStream`; `sizes` maps the number of a chunk to its
+    window size and must be picklable; `first` is the number of the first chunk wanted.
     """
 
     def __init__(
         self,
-        seed: int,
-        chunk_size: int,
+        stream: tuple[int, int, int],
         sizes: Callable[[int], int],
         first: int,
         workers: int = 1,
@@ -257,7 +278,7 @@ class ChunkLoader:
         self._processes = [
             context.Process(
                 target=_produce,
-                args=((seed, chunk_size), sizes, first + index, workers, chunks, 2),
+                args=(stream, sizes, first + index, workers, chunks, 2),
                 daemon=True,
             )
             for index, chunks in enumerate(self._queues)

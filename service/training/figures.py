@@ -136,3 +136,60 @@ def figure(rng: Generator) -> ObjectPlan:
         body = [drapery, *body] if rng.random() < 0.6 else [*body, drapery]
     front = [*leg, *body, *arm] if rng.random() < 0.7 else [*leg, *arm, *body]
     return ObjectPlan((*behind, *front, *_head(rng, build)), upright=rng.random() < 0.85)
+
+
+def bust(rng: Generator) -> ObjectPlan:
+    """A person from the chest up, as portraits show them: head, hair, collar, badges, arms."""
+    wide, head = rng.uniform(0.55, 0.95), rng.uniform(0.24, 0.34)
+    slope, turn = rng.uniform(0.05, 0.3), rng.normal(0, 0.08)
+    shoulders = -0.2
+    outline = np.array(
+        [
+            [-0.14, shoulders - 0.05],
+            [0.14, shoulders - 0.05],
+            [wide, shoulders + slope],
+            [wide * rng.uniform(0.9, 1.2), 1.2],
+            [-wide * rng.uniform(0.9, 1.2), 1.2],
+            [-wide, shoulders + slope],
+        ]
+    )
+    parts = [Part((shapes.smooth(outline.astype(np.float32), 2),), TOP, TOP_GROUP)]
+    for side in (-1, 1):
+        elbow = np.array([side * wide * rng.uniform(0.9, 1.2), rng.uniform(0.5, 1.0)])
+        start = np.array([side * wide * 0.85, shoulders + slope + 0.15])
+        sleeve = TOP if rng.random() < 0.8 else SKIN
+        parts.append(Part((shapes.capsule(start, elbow, 0.17, 0.14),), sleeve, TOP_GROUP))
+        if rng.random() < 0.5:
+            wrist = np.array([rng.uniform(-0.4, 0.4), rng.uniform(0.6, 1.1)])
+            parts.append(Part((shapes.capsule(elbow, wrist, 0.14, 0.09),), sleeve, TOP_GROUP))
+            hand = shapes.transform(shapes.blob(rng), (0.1, 0.12), 0, tuple(map(float, wrist)))
+            parts.append(Part((hand,), SKIN, HAND_GROUP))
+    for _ in range(int(rng.integers(0, 5))):  # badges, buttons, straps
+        place = (float(rng.uniform(-0.5, 0.5) * wide), float(rng.uniform(0.1, 0.9)))
+        size = (float(rng.uniform(0.04, 0.15)), float(rng.uniform(0.04, 0.4)))
+        mark = shapes.superellipse(1, 1, float(rng.choice([2, 6])))
+        parts.append(Part((shapes.transform(mark, size, turn, place),), COAT, TOP_GROUP))
+    if rng.random() < 0.5:
+        collar = shapes.superellipse(rng.uniform(0.18, 0.35), rng.uniform(0.06, 0.16))
+        parts.append(Part((collar + np.float32([0, shoulders]),), COAT, TOP_GROUP))
+    neck = np.array([0.0, shoulders])
+    centre = np.array([rng.normal(0, 0.05), shoulders - 1.25 * head])
+    place = (float(centre[0]), float(centre[1]))
+    hair_size = (head * rng.uniform(0.95, 1.4), head * rng.uniform(1.1, 1.7))
+    crown = (place[0], place[1] - 0.25 * head)
+    behind = shapes.transform(shapes.blob(rng, 0.3), hair_size, turn, crown)
+    fringe = shapes.transform(
+        shapes.superellipse(1, 0.5),
+        (0.85 * head, 0.7 * head),
+        turn,
+        (place[0], place[1] - 0.8 * head),
+    )
+    face = shapes.transform(shapes.superellipse(0.78 * head, head, 2.3), (1, 1), turn, place)
+    parts += [
+        Part((behind,), HAIR, HEAD_GROUP),
+        Part((shapes.capsule(neck, centre, 0.12, 0.12),), SKIN, HEAD_GROUP),
+        Part((face,), SKIN, HEAD_GROUP),
+    ]
+    if rng.random() < 0.7:
+        parts.append(Part((fringe,), HAIR, HEAD_GROUP))
+    return ObjectPlan(tuple(parts), upright=True)

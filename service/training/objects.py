@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from training import shapes
-from training.figures import direction, figure
+from training.figures import bust, direction, figure
 from training.plans import ObjectPlan, Part
 from training.shapes import Generator, Outline
 
@@ -316,6 +316,7 @@ def gadget(rng: Generator) -> ObjectPlan:
 BUILDERS: tuple[tuple[Callable[[Generator], ObjectPlan], float], ...] = (
     (simple, 3.0),
     (figure, 4.0),
+    (bust, 1.5),
     (vessel, 1.6),
     (box, 1.6),
     (furniture, 1.2),

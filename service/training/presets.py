@@ -24,6 +24,7 @@ class Preset:
         average_decay: Decay of the moving average of the weights, which is what is kept.
         bf16: Whether to compute in bfloat16 (weights stay float32).
         workers: Processes that prepare samples.
+        open_scenes: Scenes that the windows of a step are drawn from; each step replaces one.
     """
 
     steps: int
@@ -39,6 +40,7 @@ class Preset:
     weight_decay: float = 0.03
     bf16: bool = True
     workers: int = 1
+    open_scenes: int = 64
 
     def size_at(self, step: int) -> int:
         """Side of the windows of a step."""
@@ -54,7 +56,9 @@ class Preset:
 
 
 PRESETS = {
-    "cpu": Preset(steps=4800, coarse_share=0.6),
+    "cpu": Preset(steps=5800, coarse_share=0.88),
     "gpu": Preset(steps=60000, batch=128, fresh=64, peak_rate=2e-3, fine_size=160, workers=12),
-    "smoke": Preset(steps=20, batch=4, fresh=2, warmup_steps=2, coarse_size=32, fine_size=64),
+    "smoke": Preset(
+        steps=20, batch=4, fresh=2, warmup_steps=2, coarse_size=32, fine_size=64, open_scenes=4
+    ),
 }

@@ -153,6 +153,10 @@ def _arrange(rng: Generator, height: int, width: int) -> list[_Placed]:
         for index in range(int(rng.integers(2, 6))):
             spot = start + index * step
             placed.append(_Placed(model, float(size), (float(spot[0]), float(spot[1]))))
+    if rng.random() < 0.25:  # a main subject before everything else
+        size = span * rng.uniform(0.3, 0.6)
+        spot = rng.uniform(0.3, 0.7, 2) * [width, height]
+        placed.append(_Placed(random_object(rng), float(size), (float(spot[0]), float(spot[1]))))
     if placed and rng.random() < 0.4:  # small things that lie on a large one
         host = placed[int(rng.integers(len(placed)))]
         for _ in range(int(rng.integers(1, 4))):

@@ -234,7 +234,8 @@ def train(preset: Preset, seed: int, folder: Path, device: torch.device) -> Trai
         trainer.restore(torch.load(checkpoint, map_location=device, weights_only=True))
         print(f"resumed at step {trainer.step}", flush=True)
     log = Log(folder / LOG_NAME)
-    loader = ChunkLoader(seed, preset.fresh, preset.size_at, trainer.step, preset.workers)
+    stream = (seed, preset.fresh, preset.open_scenes)
+    loader = ChunkLoader(stream, preset.size_at, trainer.step, preset.workers)
     try:
         while trainer.step < preset.steps:
             loss, chunk = trainer.train_step(loader.get())
