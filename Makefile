@@ -72,11 +72,12 @@ bench: $(STAMP) ## Measure the service against the bare predictor and the gRPC f
 robustness: $(STAMP) ## Run the long matrices: all seeds, fuzzing, soak
 	$(BIN)/pytest -m robustness --durations=15 $(PYTEST_ARGS)
 
+# sam2 installs a top-level package `training` of its own; PYTHONPATH puts the project's before it.
 train-nano: $(STAMP) ## Train maskwire-nano, resumable (PRESET=cpu|gpu|smoke RUN=runs/nano)
-	$(BIN)/python -m training train --preset $(PRESET) $(if $(filter gpu,$(PRESET)),--device cuda) --folder $(RUN)
+	PYTHONPATH=service $(BIN)/python -m training train --preset $(PRESET) $(if $(filter gpu,$(PRESET)),--device cuda) --folder $(RUN)
 
 eval: $(STAMP) ## Score maskwire-nano on labelled photographs (EVAL=folder)
-	$(BIN)/python -m training evaluate $(EVAL)
+	PYTHONPATH=service $(BIN)/python -m training evaluate $(EVAL)
 
 clean: ## Remove caches and outputs; keeps .venv and training runs
 	rm -rf demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .coverage htmlcov dist build
