@@ -70,8 +70,13 @@ class BoundedExecutor:
 
         def timed() -> Completed[Value]:
             started = time.perf_counter()
-            value = function()
-            return Completed(value, started - submitted, time.perf_counter() - started)
+            self._observer.queue_left(self.name, started - submitted)
+            try:
+                value = function()
+            finally:
+                run_s = time.perf_counter() - started
+                self._observer.executor_ran(self.name, run_s)
+            return Completed(value, started - submitted, run_s)
 
         try:
             future = self._pool.submit(timed)
@@ -79,9 +84,7 @@ class BoundedExecutor:
             self._release()
             raise MaskwireError(ErrorCode.SHUTTING_DOWN, "the server is stopping") from error
         future.add_done_callback(self._finished)
-        completed = await asyncio.wrap_future(future)
-        self._observer.queue_left(self.name, completed.queue_s)
-        return completed
+        return await asyncio.wrap_future(future)
 
     def close(self) -> None:
         """Drop what waits, let what runs finish, and end the threads; blocks until then."""

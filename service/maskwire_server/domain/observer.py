@@ -14,6 +14,9 @@ class Observer(Protocol):
     def queue_left(self, executor: str, seconds: float) -> None:
         """Report that work waited `seconds` for an executor, e.g. `cuda:0` or `pixels`."""
 
+    def executor_ran(self, executor: str, seconds: float) -> None:
+        """Report that an executor was busy for `seconds`, whether the work succeeded or not."""
+
     def queue_depth_changed(self, executor: str, waiting: int, running: int) -> None:
         """Report how much work waits for an executor and runs on it now."""
 
@@ -37,6 +40,9 @@ class SilentObserver:
         """Ignore it."""
 
     def queue_left(self, executor: str, seconds: float) -> None:
+        """Ignore it."""
+
+    def executor_ran(self, executor: str, seconds: float) -> None:
         """Ignore it."""
 
     def queue_depth_changed(self, executor: str, waiting: int, running: int) -> None:

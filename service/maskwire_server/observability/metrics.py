@@ -73,6 +73,11 @@ class Metrics:
             ("executor",),
             buckets=_QUEUE_BUCKETS,
         )
+        self._busy = counter(
+            "maskwire_executor_busy_seconds",
+            "Time that an executor (a device, or the threads for pixels) was at work.",
+            ("executor",),
+        )
         self._queue_depth = gauge(
             "maskwire_queue_depth", "Work that waits for an executor now.", ("executor",)
         )
@@ -131,6 +136,10 @@ class Metrics:
     def queue_left(self, executor: str, seconds: float) -> None:
         """Record how long work waited."""
         self._queue_time.labels(executor).observe(seconds)
+
+    def executor_ran(self, executor: str, seconds: float) -> None:
+        """Add to the time that an executor was at work."""
+        self._busy.labels(executor).inc(seconds)
 
     def queue_depth_changed(self, executor: str, waiting: int, running: int) -> None:
         """Record what waits and runs now."""

@@ -21,6 +21,7 @@ def _exercised() -> Metrics:
     metrics.call_finished(*method, "OK", 0.012)
     metrics.stage_finished("encode", "maskwire-nano", 0.02)
     metrics.queue_left("cpu", 0.001)
+    metrics.executor_ran("cpu", 0.25)
     metrics.queue_depth_changed("cpu", 3, 1)
     metrics.overload_refused("cpu")
     metrics.cache_looked_up("embedding", True)
@@ -47,6 +48,7 @@ def test_reports_appear_under_the_names_of_the_field():
     encode = {"stage": "encode", "model": "maskwire-nano"}
     assert value("maskwire_stage_seconds_count", encode) == 1
     assert value("maskwire_queue_seconds_count", {"executor": "cpu"}) == 1
+    assert value("maskwire_executor_busy_seconds_total", {"executor": "cpu"}) == 0.25
     assert value("maskwire_queue_depth", {"executor": "cpu"}) == 3
     assert value("maskwire_executor_running", {"executor": "cpu"}) == 1
     assert value("maskwire_overload_refused_total", {"executor": "cpu"}) == 1
