@@ -134,7 +134,7 @@ class Recorder:
 
     def __init__(self):
         self.counts: Counter = Counter()
-        self.finished = asyncio.Condition()
+        self._ended = asyncio.Semaphore(0)
 
     def call_started(self, *method):
         self.counts["started", *method] += 1
@@ -142,6 +142,7 @@ class Recorder:
     def call_finished(self, kind, service, method, code, seconds):
         assert seconds >= 0
         self.counts["finished", kind, service, method, code] += 1
+        self._ended.release()
 
     def message_received(self, *method):
         self.counts["received", *method] += 1
@@ -149,7 +150,13 @@ class Recorder:
     def message_sent(self, *method):
         self.counts["sent", *method] += 1
 
-    def codes(self, kind):
+    async def codes(self, kind, *, calls=1):
+        """Return how many calls of a kind ended with which status, once that many have ended.
+
+        A client knows the status a moment before the server's interceptors have seen it.
+        """
+        for _ in range(calls):
+            await self._ended.acquire()
         return {key[4]: n for key, n in self.counts.items() if key[:2] == ("finished", kind)}
 
     def messages(self, direction, kind):

@@ -88,7 +88,8 @@ class Call:
         Args:
             error: What left the inner interceptors, or None.
         """
-        if error is None or isinstance(error, grpc.aio.AbortError):
+        # A call may be cancelled while its status is on its way: then that status is the end of it.
+        if error is None or isinstance(error, grpc.aio.AbortError) or self.context.done():
             # None, whatever the stubs say, until somebody sets or aborts with a code.
             code: grpc.StatusCode | None = self.context.code()
             return code if code is not None else grpc.StatusCode.OK

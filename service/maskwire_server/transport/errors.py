@@ -52,7 +52,7 @@ _RESOURCE_TYPES: Mapping[ErrorCode, str] = {
 # twice, once with every byte that is not ASCII tripled, and the details in base 64. These bounds
 # keep within that whatever text of the caller's is quoted.
 _MAX_TEXT_BYTES = 512
-_MAX_VIOLATION_TEXT_BYTES = 256
+_MAX_VIOLATION_TEXT_BYTES = 192
 _MAX_VIOLATIONS = 8
 
 

@@ -1,4 +1,4 @@
-"""A real server process on a small SAM 2 network, shared by the tests of one module."""
+"""A real server process on a small SAM 2 network, shared by the tests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def small_model_settings(files: Sam2Files) -> dict[str, Any]:
     }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(
     tmp_path_factory: pytest.TempPathFactory, small_sam2: Sam2Files
 ) -> Iterator[ServerProcess]:

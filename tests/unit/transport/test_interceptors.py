@@ -103,8 +103,8 @@ async def test_a_servicer_that_aborts_itself_is_left_alone():
     pair = (model_pb2_grpc.add_ModelServiceServicer_to_server, Aborting())
     async with serving([MetricsInterceptor(recorder), ErrorInterceptor()], pair) as channel:
         error = await fail(start(channel, "unary"), "unary")
-    assert (error.code(), error.details()) == (grpc.StatusCode.DATA_LOSS, "its own words")
-    assert recorder.codes("unary") == {"DATA_LOSS": 1}
+        assert (error.code(), error.details()) == (grpc.StatusCode.DATA_LOSS, "its own words")
+        assert await recorder.codes("unary") == {"DATA_LOSS": 1}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -152,9 +152,9 @@ async def test_calls_and_messages_are_counted(kind):
     interceptors = [MetricsInterceptor(recorder), ErrorInterceptor()]
     async with serving(interceptors, *pairs(Services())) as channel:
         await finish(start(channel, kind), kind)
+        assert await recorder.codes(kind) == {"OK": 1}
     received = {"unary": 1, "server_stream": 1, "client_stream": 2, "bidi_stream": 2}
     sent = {"unary": 1, "server_stream": 3, "client_stream": 1, "bidi_stream": 2}
-    assert recorder.codes(kind) == {"OK": 1}
     assert recorder.messages("received", kind) == received[kind]
     assert recorder.messages("sent", kind) == sent[kind]
 
@@ -189,6 +189,30 @@ async def test_calls_over_the_limit_are_refused_before_their_request_is_read():
         await held
         await finish(start(channel, "unary"), "unary")
     assert len(observer.refused) == len(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_count_of_calls_survives_cancellation_at_any_moment(kind):
+    async def take_a_while():
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    admission = AdmissionInterceptor(100, SilentObserver())
+    async with serving([ErrorInterceptor(), admission], *pairs(Services(take_a_while))) as channel:
+
+        async def cancelled_after(turns: int) -> None:
+            call = start(channel, kind)
+            answer = asyncio.ensure_future(finish(call, kind))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            call.cancel()
+            await asyncio.gather(answer, return_exceptions=True)
+
+        for turns in range(60):
+            await cancelled_after(turns)
+        await finish(start(channel, kind), kind)
+        await admission.wait_until_idle()
+        assert admission.in_flight == 0
 
 
 async def test_once_closed_new_calls_are_refused_and_those_in_flight_end():
@@ -237,7 +261,7 @@ async def test_the_clients_own_deadline_ends_the_servicer():
         error = await fail(start(channel, "unary", timeout=0.1), "unary")
         assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         await services.ended.wait()
-    assert recorder.codes("unary") == {"DEADLINE_EXCEEDED": 1}
+        assert await recorder.codes("unary") == {"DEADLINE_EXCEEDED": 1}
 
 
 async def test_a_stalled_upload_of_a_unary_request_ends_with_the_deadline():
@@ -291,10 +315,17 @@ async def test_each_call_has_one_access_line_at_a_level_that_fits(code, level):
     async def refuse():
         raise MaskwireError(code, "no")
 
-    interceptors = [RequestIdInterceptor(), AccessLogInterceptor(), ErrorInterceptor()]
+    recorder = Recorder()
+    interceptors = [
+        MetricsInterceptor(recorder),
+        RequestIdInterceptor(),
+        AccessLogInterceptor(),
+        ErrorInterceptor(),
+    ]
     with structlog.testing.capture_logs() as lines:
         async with serving(interceptors, *pairs(Services(refuse))) as channel:
             await fail(start(channel, "unary"), "unary")
+            assert len(await recorder.codes("unary")) == 1
     [line] = [line for line in lines if line["event"] == "call"]
     assert line["method"] == "/maskwire.v1.ModelService/GetModel"
     assert line["log_level"] == level

@@ -10,9 +10,9 @@
 5. `DeadlineInterceptor` limits how long a unary call may take, reading its request included.
 6. `ValidationInterceptor` checks each request message as it is read.
 
-Measured together, with metrics and a JSON log, against the bare grpc.aio echo of the same request on
-two busy cores: 0.18 ms more on a unary call of 1 kB and ten points (0.48 ms without any), of which
-checking the rules takes 0.06 ms, the others 0.02 ms each.
+Measured together, with metrics and a JSON log, against a bare grpc.aio server on the same two busy
+cores: 0.18 ms more on a unary call with 1 kB and ten points (0.48 ms without any), of which
+checking the rules takes 0.06 ms and the others about 0.02 ms each.
 
 gRPC's own services (health, reflection, channelz) stay outside: they answer when nothing else can.
 """
