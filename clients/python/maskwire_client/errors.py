@@ -2,6 +2,7 @@
 
     MaskwireError
      ├─ InvalidArgument            the request breaks a rule: `violations` names fields and rules
+     │   └─ PayloadTooLarge        the image is over a limit in bytes or pixels
      ├─ NotFound                   `resource` is not held or not served
      │   ├─ ImageNotFound          an image digest; `segment` sends the bytes then by itself
      │   ├─ ModelNotFound          a model name
@@ -9,8 +10,7 @@
      ├─ FailedPrecondition         valid, but not here: the message says what would help
      │   └─ UnsupportedByModel     the model cannot serve such prompts
      ├─ ResourceExhausted          a limit is reached: `retry_after` where waiting helps
-     │   ├─ Overloaded             a queue of the server is full
-     │   └─ PayloadTooLarge        the image or message is over a limit
+     │   └─ Overloaded             a queue of the server is full
      ├─ Unavailable                no server answered, or it is shutting down
      ├─ DeadlineExceeded           the time allowed passed first
      ├─ Cancelled                  the call was cancelled
@@ -98,6 +98,10 @@ class InvalidArgument(MaskwireError):
     """The request breaks a rule whatever the state of the server; `violations` says which."""
 
 
+class PayloadTooLarge(InvalidArgument):
+    """The image is over a limit in bytes or pixels, which the message names with what was sent."""
+
+
 class NotFound(MaskwireError):
     """`resource` is not held or not served."""
 
@@ -128,10 +132,6 @@ class ResourceExhausted(MaskwireError):
 
 class Overloaded(ResourceExhausted):
     """A queue of the server is full; it refused the call without working on it."""
-
-
-class PayloadTooLarge(ResourceExhausted):
-    """The image or message is over a limit in bytes or pixels; trying again does not help."""
 
 
 class Unavailable(MaskwireError):

@@ -32,7 +32,7 @@ STATUS_OF_CODE: Mapping[ErrorCode, grpc.StatusCode] = {
     ErrorCode.FILE_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     ErrorCode.UNSUPPORTED_BY_MODEL: grpc.StatusCode.FAILED_PRECONDITION,
     ErrorCode.SOURCE_DISABLED: grpc.StatusCode.FAILED_PRECONDITION,
-    ErrorCode.PAYLOAD_TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ErrorCode.PAYLOAD_TOO_LARGE: grpc.StatusCode.INVALID_ARGUMENT,
     ErrorCode.OVERLOADED: grpc.StatusCode.RESOURCE_EXHAUSTED,
     ErrorCode.DEADLINE_EXCEEDED: grpc.StatusCode.DEADLINE_EXCEEDED,
     ErrorCode.SHUTTING_DOWN: grpc.StatusCode.UNAVAILABLE,

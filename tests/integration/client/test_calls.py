@@ -159,10 +159,8 @@ async def test_a_pause_beyond_the_deadline_is_not_begun(call: Caller) -> None:
     assert len(script.requests) == 1
 
 
-async def test_a_limit_without_a_delay_is_not_tried_again(call: Caller) -> None:
-    script = Script(
-        [refusing(grpc.StatusCode.RESOURCE_EXHAUSTED, "too large", "PAYLOAD_TOO_LARGE")]
-    )
+async def test_what_is_too_large_is_not_tried_again(call: Caller) -> None:
+    script = Script([refusing(grpc.StatusCode.INVALID_ARGUMENT, "too large", "PAYLOAD_TOO_LARGE")])
     async with serving(script) as address:
         with pytest.raises(errors.PayloadTooLarge):
             await call(address, segment())

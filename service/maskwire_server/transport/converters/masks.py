@@ -66,7 +66,7 @@ def mask_from_proto(message: mask_pb2.EncodedMask, field: str) -> EncodedMask:
         field: Path of the mask in the request.
 
     Raises:
-        MaskwireError: `INVALID_ARGUMENT` where no mask is set.
+        MaskwireError: `INVALID_ARGUMENT` where no mask is set or a ring's coordinates are odd.
     """
     match message.WhichOneof("encoding"):
         case "coco_rle":
@@ -79,7 +79,10 @@ def mask_from_proto(message: mask_pb2.EncodedMask, field: str) -> EncodedMask:
             return EncodedPng(message.png.data)
         case "polygons":
             return EncodedPolygons(
-                tuple(_polygon_from_proto(polygon) for polygon in message.polygons.polygons),
+                tuple(
+                    _polygon_from_proto(polygon, f"{field}.polygons.polygons[{index}]")
+                    for index, polygon in enumerate(message.polygons.polygons)
+                ),
                 image_size_from_proto(message.polygons.size),
             )
         case _:
@@ -125,10 +128,13 @@ def _polygon_to_proto(polygon: Polygon) -> mask_pb2.Polygon:
     )
 
 
-def _polygon_from_proto(message: mask_pb2.Polygon) -> Polygon:
+def _polygon_from_proto(message: mask_pb2.Polygon, field: str) -> Polygon:
     return Polygon(
-        outer=_ring_from_proto(message.outer),
-        holes=tuple(_ring_from_proto(hole) for hole in message.holes),
+        outer=_ring_from_proto(message.outer, f"{field}.outer"),
+        holes=tuple(
+            _ring_from_proto(hole, f"{field}.holes[{index}]")
+            for index, hole in enumerate(message.holes)
+        ),
     )
 
 
@@ -136,5 +142,7 @@ def _ring_to_proto(ring: NDArray[np.float32]) -> mask_pb2.Ring:
     return mask_pb2.Ring(coordinates=ring.ravel().tolist())
 
 
-def _ring_from_proto(message: mask_pb2.Ring) -> NDArray[np.float32]:
+def _ring_from_proto(message: mask_pb2.Ring, field: str) -> NDArray[np.float32]:
+    if len(message.coordinates) % 2:
+        raise invalid_field(f"{field}.coordinates", "coordinates must come in pairs")
     return np.array(message.coordinates, dtype=np.float32).reshape(-1, 2)

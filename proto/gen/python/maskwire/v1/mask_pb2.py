@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from maskwire.v1 import geometry_pb2 as maskwire_dot_v1_dot_geometry__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16maskwire/v1/mask.proto\x12\x0bmaskwire.v1\x1a\x1amaskwire/v1/geometry.proto\"\xfb\x01\n\x0b\x45ncodedMask\x12\x31\n\x08\x63oco_rle\x18\x01 \x01(\x0b\x32\x14.maskwire.v1.CocoRleH\x00R\x07\x63ocoRle\x12\x44\n\x0f\x63oco_rle_counts\x18\x02 \x01(\x0b\x32\x1a.maskwire.v1.CocoRleCountsH\x00R\rcocoRleCounts\x12(\n\x03png\x18\x03 \x01(\x0b\x32\x14.maskwire.v1.PngMaskH\x00R\x03png\x12\x36\n\x08polygons\x18\x04 \x01(\x0b\x32\x18.maskwire.v1.PolygonMaskH\x00R\x08polygonsB\x11\n\x08\x65ncoding\x12\x05\xbaH\x02\x08\x01\"^\n\x07\x43ocoRle\x12\x32\n\x04size\x18\x01 \x01(\x0b\x32\x16.maskwire.v1.ImageSizeB\x06\xbaH\x03\xc8\x01\x01R\x04size\x12\x1f\n\x06\x63ounts\x18\x02 \x01(\x0c\x42\x07\xbaH\x04z\x02\x10\x01R\x06\x63ounts\"e\n\rCocoRleCounts\x12\x32\n\x04size\x18\x01 \x01(\x0b\x32\x16.maskwire.v1.ImageSizeB\x06\xbaH\x03\xc8\x01\x01R\x04size\x12 \n\x06\x63ounts\x18\x02 \x03(\rB\x08\xbaH\x05\x92\x01\x02\x08\x01R\x06\x63ounts\"&\n\x07PngMask\x12\x1b\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x42\x07\xbaH\x04z\x02\x10\x01R\x04\x64\x61ta\"\x7f\n\x0bPolygonMask\x12\x32\n\x04size\x18\x01 \x01(\x0b\x32\x16.maskwire.v1.ImageSizeB\x06\xbaH\x03\xc8\x01\x01R\x04size\x12<\n\x08polygons\x18\x02 \x03(\x0b\x32\x14.maskwire.v1.PolygonB\n\xbaH\x07\x92\x01\x04\x10\x80\x80\x04R\x08polygons\"o\n\x07Polygon\x12/\n\x05outer\x18\x01 \x01(\x0b\x32\x11.maskwire.v1.RingB\x06\xbaH\x03\xc8\x01\x01R\x05outer\x12\x33\n\x05holes\x18\x02 \x03(\x0b\x32\x11.maskwire.v1.RingB\n\xbaH\x07\x92\x01\x04\x10\x80\x80\x04R\x05holes\"\x7f\n\x04Ring\x12w\n\x0b\x63oordinates\x18\x01 \x03(\x02\x42U\x10\x01\xbaHP\x92\x01\x08\x08\x06\"\x04\n\x02@\x01\xba\x01\x42\n\nring.pairs\x12\x1e\x63oordinates must come in pairs\x1a\x14this.size() % 2 == 0R\x0b\x63oordinates\"\xbc\x02\n\nMaskLogits\x12\x30\n\x06window\x18\x01 \x01(\x0b\x32\x10.maskwire.v1.BoxB\x06\xbaH\x03\xc8\x01\x01R\x06window\x12\x1e\n\x04rows\x18\x02 \x01(\rB\n\xbaH\x07*\x05\x18\x80\x08(\x01R\x04rows\x12$\n\x07\x63olumns\x18\x03 \x01(\rB\n\xbaH\x07*\x05\x18\x80\x08(\x01R\x07\x63olumns\x12$\n\x06values\x18\x04 \x01(\x0c\x42\x0c\xbaH\tz\x07\x10\x04\x18\x80\x80\x80\x02R\x06values:\x8f\x01\xbaH\x8b\x01\x1a\x88\x01\n\x10mask_logits.size\x12\x39values must hold rows \xc3\x97 columns single-precision numbers\x1a\x39uint(this.values.size()) == this.rows * this.columns * 4u\"\x9f\x04\n\x04Mask\x12\x14\n\x05index\x18\x01 \x01(\rR\x05index\x12\x1b\n\tobject_id\x18\x02 \x01(\rR\x08objectId\x12 \n\x0b\x61lternative\x18\x03 \x01(\rR\x0b\x61lternative\x12\x19\n\x05score\x18\x04 \x01(\x02H\x00R\x05score\x88\x01\x01\x12\x35\n\nscore_kind\x18\x05 \x01(\x0e\x32\x16.maskwire.v1.ScoreKindR\tscoreKind\x12,\n\x0fstability_score\x18\x06 \x01(\x02H\x01R\x0estabilityScore\x88\x01\x01\x12\x17\n\x07\x61rea_px\x18\x07 \x01(\x04R\x06\x61reaPx\x12\"\n\x03\x62ox\x18\x08 \x01(\x0b\x32\x10.maskwire.v1.BoxR\x03\x62ox\x12\x41\n\x0enormalized_box\x18\t \x01(\x0b\x32\x1a.maskwire.v1.NormalizedBoxR\rnormalizedBox\x12,\n\x04mask\x18\n \x01(\x0b\x32\x18.maskwire.v1.EncodedMaskR\x04mask\x12/\n\x06logits\x18\x0b \x01(\x0b\x32\x17.maskwire.v1.MaskLogitsR\x06logits\x12\x12\n\x04text\x18\x0c \x01(\tR\x04text\x12\x31\n\ngrid_point\x18\r \x01(\x0b\x32\x12.maskwire.v1.PointR\tgridPointB\x08\n\x06_scoreB\x12\n\x10_stability_score\"\xb0\x02\n\x0bMaskOptions\x12?\n\x08\x65ncoding\x18\x01 \x01(\x0e\x32\x19.maskwire.v1.MaskEncodingB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x08\x65ncoding\x12\x32\n\x15return_multiple_masks\x18\x02 \x01(\x08R\x13returnMultipleMasks\x12+\n\tmax_masks\x18\x03 \x01(\rB\t\xbaH\x06*\x04\x18 (\x01H\x00R\x08maxMasks\x88\x01\x01\x12%\n\x0einclude_scores\x18\x04 \x01(\x08R\rincludeScores\x12#\n\rinclude_boxes\x18\x05 \x01(\x08R\x0cincludeBoxes\x12%\n\x0einclude_logits\x18\x06 \x01(\x08R\rincludeLogitsB\x0c\n\n_max_masks\"\xae\x03\n\x12PostprocessOptions\x12\'\n\x10max_hole_area_px\x18\x01 \x01(\rR\rmaxHoleAreaPx\x12+\n\x12min_region_area_px\x18\x02 \x01(\rR\x0fminRegionAreaPx\x12?\n\x13smoothing_radius_px\x18\x03 \x01(\x02\x42\x0f\xbaH\x0c\n\n\x1d\x00\x00\x00\x42-\x00\x00\x00\x00R\x11smoothingRadiusPx\x12\x33\n\x15morphological_cleanup\x18\x04 \x01(\x08R\x14morphologicalCleanup\x12\x16\n\x06refine\x18\x05 \x01(\x08R\x06refine\x12\x31\n\tmin_score\x18\x06 \x01(\x02\x42\x0f\xbaH\x0c\n\n\x1d\x00\x00\x80?-\x00\x00\x00\x00H\x00R\x08minScore\x88\x01\x01\x12<\n\x0fmax_overlap_iou\x18\x07 \x01(\x02\x42\x0f\xbaH\x0c\n\n\x1d\x00\x00\x80?-\x00\x00\x00\x00H\x01R\rmaxOverlapIou\x88\x01\x01\x12!\n\x0c\x63oarse_masks\x18\x08 \x01(\x08R\x0b\x63oarseMasksB\x0c\n\n_min_scoreB\x12\n\x10_max_overlap_iou*\xde\x01\n\x0cMaskEncoding\x12\x1d\n\x19MASK_ENCODING_UNSPECIFIED\x10\x00\x12\x1a\n\x16MASK_ENCODING_COCO_RLE\x10\x01\x12\'\n#MASK_ENCODING_COCO_RLE_UNCOMPRESSED\x10\x02\x12\x1a\n\x16MASK_ENCODING_PNG_1BIT\x10\x03\x12\x1a\n\x16MASK_ENCODING_PNG_8BIT\x10\x04\x12\x1a\n\x16MASK_ENCODING_POLYGONS\x10\x05\x12\x16\n\x12MASK_ENCODING_NONE\x10\x06*\x88\x01\n\tScoreKind\x12\x1a\n\x16SCORE_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18SCORE_KIND_PREDICTED_IOU\x10\x01\x12!\n\x1dSCORE_KIND_CONCEPT_CONFIDENCE\x10\x02\x12\x1e\n\x1aSCORE_KIND_OBJECT_PRESENCE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16maskwire/v1/mask.proto\x12\x0bmaskwire.v1\x1a\x1amaskwire/v1/geometry.proto\"\xfb\x01\n\x0b\x45ncodedMask\x12\x31\n\x08\x63oco_rle\x18\x01 \x01(\x0b\x32\x14.maskwire.v1.CocoRleH\x00R\x07\x63ocoRle\x12\x44\n\x0f\x63oco_rle_counts\x18\x02 \x01(\x0b\x32\x1a.maskwire.v1.CocoRleCountsH\x00R\rcocoRleCounts\x12(\n\x03png\x18\x03 \x01(\x0b\x32\x14.maskwire.v1.PngMaskH\x00R\x03png\x12\x36\n\x08polygons\x18\x04 \x01(\x0b\x32\x18.maskwire.v1.PolygonMaskH\x00R\x08polygonsB\x11\n\x08\x65ncoding\x12\x05\xbaH\x02\x08\x01\"^\n\x07\x43ocoRle\x12\x32\n\x04size\x18\x01 \x01(\x0b\x32\x16.maskwire.v1.ImageSizeB\x06\xbaH\x03\xc8\x01\x01R\x04size\x12\x1f\n\x06\x63ounts\x18\x02 \x01(\x0c\x42\x07\xbaH\x04z\x02\x10\x01R\x06\x63ounts\"j\n\rCocoRleCounts\x12\x32\n\x04size\x18\x01 \x01(\x0b\x32\x16.maskwire.v1.ImageSizeB\x06\xbaH\x03\xc8\x01\x01R\x04size\x12%\n\x06\x63ounts\x18\x02 \x03(\rB\r\xbaH\n\x92\x01\x07\x08\x01\x10\x80\x80\x80\x02R\x06\x63ounts\"&\n\x07PngMask\x12\x1b\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x42\x07\xbaH\x04z\x02\x10\x01R\x04\x64\x61ta\"~\n\x0bPolygonMask\x12\x32\n\x04size\x18\x01 \x01(\x0b\x32\x16.maskwire.v1.ImageSizeB\x06\xbaH\x03\xc8\x01\x01R\x04size\x12;\n\x08polygons\x18\x02 \x03(\x0b\x32\x14.maskwire.v1.PolygonB\t\xbaH\x06\x92\x01\x03\x10\x80 R\x08polygons\"n\n\x07Polygon\x12/\n\x05outer\x18\x01 \x01(\x0b\x32\x11.maskwire.v1.RingB\x06\xbaH\x03\xc8\x01\x01R\x05outer\x12\x32\n\x05holes\x18\x02 \x03(\x0b\x32\x11.maskwire.v1.RingB\t\xbaH\x06\x92\x01\x03\x10\x80\x08R\x05holes\"8\n\x04Ring\x12\x30\n\x0b\x63oordinates\x18\x01 \x03(\x02\x42\x0e\x10\x01\xbaH\t\x92\x01\x06\x08\x06\x10\x80\x80\x10R\x0b\x63oordinates\"\xbc\x02\n\nMaskLogits\x12\x30\n\x06window\x18\x01 \x01(\x0b\x32\x10.maskwire.v1.BoxB\x06\xbaH\x03\xc8\x01\x01R\x06window\x12\x1e\n\x04rows\x18\x02 \x01(\rB\n\xbaH\x07*\x05\x18\x80\x08(\x01R\x04rows\x12$\n\x07\x63olumns\x18\x03 \x01(\rB\n\xbaH\x07*\x05\x18\x80\x08(\x01R\x07\x63olumns\x12$\n\x06values\x18\x04 \x01(\x0c\x42\x0c\xbaH\tz\x07\x10\x04\x18\x80\x80\x80\x02R\x06values:\x8f\x01\xbaH\x8b\x01\x1a\x88\x01\n\x10mask_logits.size\x12\x39values must hold rows \xc3\x97 columns single-precision numbers\x1a\x39uint(this.values.size()) == this.rows * this.columns * 4u\"\x9f\x04\n\x04Mask\x12\x14\n\x05index\x18\x01 \x01(\rR\x05index\x12\x1b\n\tobject_id\x18\x02 \x01(\rR\x08objectId\x12 \n\x0b\x61lternative\x18\x03 \x01(\rR\x0b\x61lternative\x12\x19\n\x05score\x18\x04 \x01(\x02H\x00R\x05score\x88\x01\x01\x12\x35\n\nscore_kind\x18\x05 \x01(\x0e\x32\x16.maskwire.v1.ScoreKindR\tscoreKind\x12,\n\x0fstability_score\x18\x06 \x01(\x02H\x01R\x0estabilityScore\x88\x01\x01\x12\x17\n\x07\x61rea_px\x18\x07 \x01(\x04R\x06\x61reaPx\x12\"\n\x03\x62ox\x18\x08 \x01(\x0b\x32\x10.maskwire.v1.BoxR\x03\x62ox\x12\x41\n\x0enormalized_box\x18\t \x01(\x0b\x32\x1a.maskwire.v1.NormalizedBoxR\rnormalizedBox\x12,\n\x04mask\x18\n \x01(\x0b\x32\x18.maskwire.v1.EncodedMaskR\x04mask\x12/\n\x06logits\x18\x0b \x01(\x0b\x32\x17.maskwire.v1.MaskLogitsR\x06logits\x12\x12\n\x04text\x18\x0c \x01(\tR\x04text\x12\x31\n\ngrid_point\x18\r \x01(\x0b\x32\x12.maskwire.v1.PointR\tgridPointB\x08\n\x06_scoreB\x12\n\x10_stability_score\"\xb0\x02\n\x0bMaskOptions\x12?\n\x08\x65ncoding\x18\x01 \x01(\x0e\x32\x19.maskwire.v1.MaskEncodingB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x08\x65ncoding\x12\x32\n\x15return_multiple_masks\x18\x02 \x01(\x08R\x13returnMultipleMasks\x12+\n\tmax_masks\x18\x03 \x01(\rB\t\xbaH\x06*\x04\x18 (\x01H\x00R\x08maxMasks\x88\x01\x01\x12%\n\x0einclude_scores\x18\x04 \x01(\x08R\rincludeScores\x12#\n\rinclude_boxes\x18\x05 \x01(\x08R\x0cincludeBoxes\x12%\n\x0einclude_logits\x18\x06 \x01(\x08R\rincludeLogitsB\x0c\n\n_max_masks\"\xae\x03\n\x12PostprocessOptions\x12\'\n\x10max_hole_area_px\x18\x01 \x01(\rR\rmaxHoleAreaPx\x12+\n\x12min_region_area_px\x18\x02 \x01(\rR\x0fminRegionAreaPx\x12?\n\x13smoothing_radius_px\x18\x03 \x01(\x02\x42\x0f\xbaH\x0c\n\n\x1d\x00\x00\x00\x42-\x00\x00\x00\x00R\x11smoothingRadiusPx\x12\x33\n\x15morphological_cleanup\x18\x04 \x01(\x08R\x14morphologicalCleanup\x12\x16\n\x06refine\x18\x05 \x01(\x08R\x06refine\x12\x31\n\tmin_score\x18\x06 \x01(\x02\x42\x0f\xbaH\x0c\n\n\x1d\x00\x00\x80?-\x00\x00\x00\x00H\x00R\x08minScore\x88\x01\x01\x12<\n\x0fmax_overlap_iou\x18\x07 \x01(\x02\x42\x0f\xbaH\x0c\n\n\x1d\x00\x00\x80?-\x00\x00\x00\x00H\x01R\rmaxOverlapIou\x88\x01\x01\x12!\n\x0c\x63oarse_masks\x18\x08 \x01(\x08R\x0b\x63oarseMasksB\x0c\n\n_min_scoreB\x12\n\x10_max_overlap_iou*\xde\x01\n\x0cMaskEncoding\x12\x1d\n\x19MASK_ENCODING_UNSPECIFIED\x10\x00\x12\x1a\n\x16MASK_ENCODING_COCO_RLE\x10\x01\x12\'\n#MASK_ENCODING_COCO_RLE_UNCOMPRESSED\x10\x02\x12\x1a\n\x16MASK_ENCODING_PNG_1BIT\x10\x03\x12\x1a\n\x16MASK_ENCODING_PNG_8BIT\x10\x04\x12\x1a\n\x16MASK_ENCODING_POLYGONS\x10\x05\x12\x16\n\x12MASK_ENCODING_NONE\x10\x06*\x88\x01\n\tScoreKind\x12\x1a\n\x16SCORE_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18SCORE_KIND_PREDICTED_IOU\x10\x01\x12!\n\x1dSCORE_KIND_CONCEPT_CONFIDENCE\x10\x02\x12\x1e\n\x1aSCORE_KIND_OBJECT_PRESENCE\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,19 +41,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COCORLECOUNTS'].fields_by_name['size']._loaded_options = None
   _globals['_COCORLECOUNTS'].fields_by_name['size']._serialized_options = b'\272H\003\310\001\001'
   _globals['_COCORLECOUNTS'].fields_by_name['counts']._loaded_options = None
-  _globals['_COCORLECOUNTS'].fields_by_name['counts']._serialized_options = b'\272H\005\222\001\002\010\001'
+  _globals['_COCORLECOUNTS'].fields_by_name['counts']._serialized_options = b'\272H\n\222\001\007\010\001\020\200\200\200\002'
   _globals['_PNGMASK'].fields_by_name['data']._loaded_options = None
   _globals['_PNGMASK'].fields_by_name['data']._serialized_options = b'\272H\004z\002\020\001'
   _globals['_POLYGONMASK'].fields_by_name['size']._loaded_options = None
   _globals['_POLYGONMASK'].fields_by_name['size']._serialized_options = b'\272H\003\310\001\001'
   _globals['_POLYGONMASK'].fields_by_name['polygons']._loaded_options = None
-  _globals['_POLYGONMASK'].fields_by_name['polygons']._serialized_options = b'\272H\007\222\001\004\020\200\200\004'
+  _globals['_POLYGONMASK'].fields_by_name['polygons']._serialized_options = b'\272H\006\222\001\003\020\200 '
   _globals['_POLYGON'].fields_by_name['outer']._loaded_options = None
   _globals['_POLYGON'].fields_by_name['outer']._serialized_options = b'\272H\003\310\001\001'
   _globals['_POLYGON'].fields_by_name['holes']._loaded_options = None
-  _globals['_POLYGON'].fields_by_name['holes']._serialized_options = b'\272H\007\222\001\004\020\200\200\004'
+  _globals['_POLYGON'].fields_by_name['holes']._serialized_options = b'\272H\006\222\001\003\020\200\010'
   _globals['_RING'].fields_by_name['coordinates']._loaded_options = None
-  _globals['_RING'].fields_by_name['coordinates']._serialized_options = b'\020\001\272HP\222\001\010\010\006\"\004\n\002@\001\272\001B\n\nring.pairs\022\036coordinates must come in pairs\032\024this.size() % 2 == 0'
+  _globals['_RING'].fields_by_name['coordinates']._serialized_options = b'\020\001\272H\t\222\001\006\010\006\020\200\200\020'
   _globals['_MASKLOGITS'].fields_by_name['window']._loaded_options = None
   _globals['_MASKLOGITS'].fields_by_name['window']._serialized_options = b'\272H\003\310\001\001'
   _globals['_MASKLOGITS'].fields_by_name['rows']._loaded_options = None
@@ -74,30 +74,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POSTPROCESSOPTIONS'].fields_by_name['min_score']._serialized_options = b'\272H\014\n\n\035\000\000\200?-\000\000\000\000'
   _globals['_POSTPROCESSOPTIONS'].fields_by_name['max_overlap_iou']._loaded_options = None
   _globals['_POSTPROCESSOPTIONS'].fields_by_name['max_overlap_iou']._serialized_options = b'\272H\014\n\n\035\000\000\200?-\000\000\000\000'
-  _globals['_MASKENCODING']._serialized_start=2537
-  _globals['_MASKENCODING']._serialized_end=2759
-  _globals['_SCOREKIND']._serialized_start=2762
-  _globals['_SCOREKIND']._serialized_end=2898
+  _globals['_MASKENCODING']._serialized_start=2469
+  _globals['_MASKENCODING']._serialized_end=2691
+  _globals['_SCOREKIND']._serialized_start=2694
+  _globals['_SCOREKIND']._serialized_end=2830
   _globals['_ENCODEDMASK']._serialized_start=68
   _globals['_ENCODEDMASK']._serialized_end=319
   _globals['_COCORLE']._serialized_start=321
   _globals['_COCORLE']._serialized_end=415
   _globals['_COCORLECOUNTS']._serialized_start=417
-  _globals['_COCORLECOUNTS']._serialized_end=518
-  _globals['_PNGMASK']._serialized_start=520
-  _globals['_PNGMASK']._serialized_end=558
-  _globals['_POLYGONMASK']._serialized_start=560
-  _globals['_POLYGONMASK']._serialized_end=687
-  _globals['_POLYGON']._serialized_start=689
-  _globals['_POLYGON']._serialized_end=800
-  _globals['_RING']._serialized_start=802
-  _globals['_RING']._serialized_end=929
-  _globals['_MASKLOGITS']._serialized_start=932
-  _globals['_MASKLOGITS']._serialized_end=1248
-  _globals['_MASK']._serialized_start=1251
-  _globals['_MASK']._serialized_end=1794
-  _globals['_MASKOPTIONS']._serialized_start=1797
-  _globals['_MASKOPTIONS']._serialized_end=2101
-  _globals['_POSTPROCESSOPTIONS']._serialized_start=2104
-  _globals['_POSTPROCESSOPTIONS']._serialized_end=2534
+  _globals['_COCORLECOUNTS']._serialized_end=523
+  _globals['_PNGMASK']._serialized_start=525
+  _globals['_PNGMASK']._serialized_end=563
+  _globals['_POLYGONMASK']._serialized_start=565
+  _globals['_POLYGONMASK']._serialized_end=691
+  _globals['_POLYGON']._serialized_start=693
+  _globals['_POLYGON']._serialized_end=803
+  _globals['_RING']._serialized_start=805
+  _globals['_RING']._serialized_end=861
+  _globals['_MASKLOGITS']._serialized_start=864
+  _globals['_MASKLOGITS']._serialized_end=1180
+  _globals['_MASK']._serialized_start=1183
+  _globals['_MASK']._serialized_end=1726
+  _globals['_MASKOPTIONS']._serialized_start=1729
+  _globals['_MASKOPTIONS']._serialized_end=2033
+  _globals['_POSTPROCESSOPTIONS']._serialized_start=2036
+  _globals['_POSTPROCESSOPTIONS']._serialized_end=2466
 # @@protoc_insertion_point(module_scope)

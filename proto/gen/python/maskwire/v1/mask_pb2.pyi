@@ -178,8 +178,8 @@ class CocoRleCounts(_message.Message):
 
     @_builtins.property
     def counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Lengths of the runs of 0 and 1 in turn, starting with 0, column by column; their sum is width
-        times height.
+        """Lengths of the runs of 0 and 1 in turn, starting with 0, column by column, 1 to 4194304 of
+        them; their sum is width times height.
         """
 
     def __init__(
@@ -232,7 +232,7 @@ class PolygonMask(_message.Message):
 
     @_builtins.property
     def polygons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Polygon]:
-        """The polygons; none for an empty mask."""
+        """The polygons, at most 4096; none for an empty mask."""
 
     def __init__(
         self,
@@ -262,7 +262,7 @@ class Polygon(_message.Message):
 
     @_builtins.property
     def holes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Ring]:
-        """Rings inside the outer one that are not part of the mask."""
+        """Rings inside the outer one that are not part of the mask, at most 1024."""
 
     def __init__(
         self,
@@ -287,8 +287,8 @@ class Ring(_message.Message):
     COORDINATES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def coordinates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """x and y of each point in turn, as COCO lists them, in the image frame; finite, at least three
-        points.
+        """x and y of each point in turn, as COCO lists them, in the image frame; an even number of finite
+        numbers, 6 to 262144 (that they are finite and even is checked as the mask is read).
         """
 
     def __init__(
