@@ -45,7 +45,7 @@ PACKAGE_DOCSTRINGS = {
 
 
 class ContractError(Exception):
-    """The contract or its generated code does not hold; the message says what and how to mend it."""
+    """The contract or its generated code does not hold; the message says what, and the remedy."""
 
 
 def run_tool(command: Sequence[str | Path], *, cwd: Path = REPOSITORY) -> str:
