@@ -33,29 +33,5 @@ class Observer(Protocol):
         """Report how many objects one decoder call served."""
 
 
-class SilentObserver:
+class SilentObserver(Observer):
     """An observer that ignores everything: for tools and tests that measure nothing."""
-
-    def stage_finished(self, stage: str, model: str, seconds: float) -> None:
-        """Ignore it."""
-
-    def queue_left(self, executor: str, seconds: float) -> None:
-        """Ignore it."""
-
-    def executor_ran(self, executor: str, seconds: float) -> None:
-        """Ignore it."""
-
-    def queue_depth_changed(self, executor: str, waiting: int, running: int) -> None:
-        """Ignore it."""
-
-    def overload_refused(self, executor: str) -> None:
-        """Ignore it."""
-
-    def cache_looked_up(self, cache: str, hit: bool) -> None:
-        """Ignore it."""
-
-    def cache_size_changed(self, cache: str, size_bytes: int, entries: int) -> None:
-        """Ignore it."""
-
-    def batch_decoded(self, model: str, objects: int) -> None:
-        """Ignore it."""
