@@ -31,7 +31,3 @@ class Observer(Protocol):
 
     def batch_decoded(self, model: str, objects: int) -> None:
         """Report how many objects one decoder call served."""
-
-
-class SilentObserver(Observer):
-    """An observer that ignores everything: for tools and tests that measure nothing."""

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskwire_server.domain.caches import ByteBudgetCache, SingleFlightCache
-from maskwire_server.domain.observer import SilentObserver
+from maskwire_server.observability.metrics import Metrics
 
 BUDGET = 10
 
 
-class _Sizes(SilentObserver):
+class _Sizes(Metrics):
     size_bytes = 0
     entries = 0
 
@@ -23,8 +23,8 @@ class _Sizes(SilentObserver):
         self.size_bytes, self.entries = size_bytes, entries
 
 
-def _cache(observer: SilentObserver | None = None) -> ByteBudgetCache[str, bytes]:
-    return ByteBudgetCache("test", BUDGET, len, observer or SilentObserver())
+def _cache(observer: Metrics | None = None) -> ByteBudgetCache[str, bytes]:
+    return ByteBudgetCache("test", BUDGET, len, observer or Metrics())
 
 
 _operations = st.lists(

@@ -9,10 +9,10 @@ import pytest
 
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
 from maskwire_server.domain.executor import BoundedExecutor
-from maskwire_server.domain.observer import SilentObserver
+from maskwire_server.observability.metrics import Metrics
 
 
-class _Depths(SilentObserver):
+class _Depths(Metrics):
     def __init__(self) -> None:
         self.depths: list[tuple[int, int]] = []
         self.refusals = 0
@@ -45,7 +45,7 @@ async def _until_entered(gate: _Gate) -> None:
 
 
 async def test_result_and_timing_come_back() -> None:
-    executor = BoundedExecutor("device", 1, 1, SilentObserver())
+    executor = BoundedExecutor("device", 1, 1, Metrics())
     try:
         completed = await executor.run(lambda: threading.current_thread().name)
     finally:
@@ -94,7 +94,7 @@ async def test_full_queue_refuses_at_once_with_a_delay() -> None:
 
 
 async def test_cancelled_call_leaves_the_queue_without_running() -> None:
-    executor = BoundedExecutor("device", 1, 1, SilentObserver())
+    executor = BoundedExecutor("device", 1, 1, Metrics())
     gate = _Gate()
     ran = threading.Event()
     running = asyncio.create_task(executor.run(gate))
@@ -114,7 +114,7 @@ async def test_cancelled_call_leaves_the_queue_without_running() -> None:
 
 
 async def test_closed_executor_says_that_the_server_stops() -> None:
-    executor = BoundedExecutor("device", 1, 1, SilentObserver())
+    executor = BoundedExecutor("device", 1, 1, Metrics())
     executor.close()
     with pytest.raises(MaskwireError) as refusal:
         await executor.run(lambda: None)

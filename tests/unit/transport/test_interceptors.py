@@ -21,7 +21,7 @@ from maskwire.v1 import (
     model_pb2_grpc,
 )
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
-from maskwire_server.domain.observer import SilentObserver
+from maskwire_server.observability.metrics import Metrics
 from maskwire_server.transport.calls import current_caller
 from maskwire_server.transport.errors import INTERNAL_MESSAGE
 from maskwire_server.transport.interceptors.access_log import AccessLogInterceptor
@@ -166,7 +166,7 @@ async def test_calls_over_the_limit_are_refused_before_their_request_is_read():
         begun.set()
         await release.wait()
 
-    class Refusals(SilentObserver):
+    class Refusals(Metrics):
         def __init__(self):
             self.refused = []
 
@@ -197,7 +197,7 @@ async def test_the_count_of_calls_survives_cancellation_at_any_moment(kind):
         for _ in range(20):
             await asyncio.sleep(0)
 
-    admission = AdmissionInterceptor(100, SilentObserver())
+    admission = AdmissionInterceptor(100, Metrics())
     async with serving([ErrorInterceptor(), admission], *pairs(Services(take_a_while))) as channel:
 
         async def cancelled_after(turns: int) -> None:
@@ -222,7 +222,7 @@ async def test_once_closed_new_calls_are_refused_and_those_in_flight_end():
         begun.set()
         await release.wait()
 
-    admission = AdmissionInterceptor(10, SilentObserver())
+    admission = AdmissionInterceptor(10, Metrics())
     async with serving([ErrorInterceptor(), admission], *pairs(Services(hold))) as channel:
         held = asyncio.ensure_future(finish(start(channel, "unary"), "unary"))
         await begun.wait()

@@ -20,7 +20,7 @@ from maskwire.v1 import (
     video_pb2,
     video_pb2_grpc,
 )
-from maskwire_server.domain.observer import SilentObserver
+from maskwire_server.observability.metrics import Metrics
 from maskwire_server.transport.interceptors.admission import AdmissionInterceptor
 from maskwire_server.transport.interceptors.error_translation import ErrorInterceptor
 from maskwire_server.transport.interceptors.metrics import MetricsInterceptor
@@ -80,7 +80,7 @@ async def test_a_cancelled_call_ends_its_servicer_and_its_counts(kind):
         await asyncio.Event().wait()
 
     services, recorder = Services(hang), Recorder()
-    admission = AdmissionInterceptor(1, SilentObserver())
+    admission = AdmissionInterceptor(1, Metrics())
     interceptors = [MetricsInterceptor(recorder), ErrorInterceptor(), admission]
     async with serving(interceptors, *pairs(services)) as channel:
         call = start(channel, kind)
@@ -110,7 +110,7 @@ async def test_a_client_that_stops_reading_ends_the_servicer():
                 self.ended.set()
 
     servicer, recorder = Endless(), Recorder()
-    admission = AdmissionInterceptor(1, SilentObserver())
+    admission = AdmissionInterceptor(1, Metrics())
     interceptors = [MetricsInterceptor(recorder), ErrorInterceptor(), admission]
     pair = (video_pb2_grpc.add_VideoServiceServicer_to_server, servicer)
     async with serving(interceptors, pair) as channel:
