@@ -103,14 +103,14 @@ def _box_window(
 
 
 def make_sample(rng: Generator, scene: Scene, mask: NDArray[np.bool_], size: int) -> Chunk | None:
-    """A window on the target with a box (45 %), a click (30 %) or a worn mask (25 %).
+    """A window on the target with a box (40 %), a click (35 %) or a worn mask (25 %).
 
     None where the window shows next to nothing of the target, or nothing at all.
     """
     height, width = mask.shape
     tight = windows.mask_box(mask)
     assert tight is not None
-    kind = rng.choice(["box", "click", "mask"], p=[0.45, 0.3, 0.25])
+    kind = rng.choice(["box", "click", "mask"], p=[0.4, 0.35, 0.25])
     box = prompts.jittered_box(rng, tight)
     point = prompts.random_click(rng, mask)
     if kind == "click":

@@ -56,8 +56,8 @@ def continue_round(
     chosen = logits[rows, torch.from_numpy(picked).to(logits.device)]
     answers = chosen.sigmoid().float().cpu().numpy()
     used = (chunk.clicks[..., 2] >= 0).sum(1)
-    # Fresh windows go on more often than those that had their turn.
-    weight = np.where(used <= 1, 1.0, 0.4) * (used < MAXIMUM_CLICKS)
+    # Fresh windows go on a little more often than those that had their turn.
+    weight = np.where(used <= 1, 1.0, 0.8) * (used < MAXIMUM_CLICKS)
     order = np.argsort(-weight * rng.random(len(weight)))
     continued: list[Chunk] = []
     for row in order:

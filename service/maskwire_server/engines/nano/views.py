@@ -17,7 +17,7 @@ from maskwire_server.domain.prompts import ObjectPrompts
 from maskwire_server.engines.nano import windows
 from maskwire_server.engines.nano.windows import Window
 
-MARGIN = 1.4
+MARGIN = 1.6
 """Side of a window over the longer side of what it shows (a box, an earlier mask)."""
 
 CLICK_SCALES = (0.22, 0.45, 1.0)
@@ -33,12 +33,21 @@ class View:
         box: Shape (4,), float32, x_min y_min x_max y_max in window coordinates 0..1; NaN for none.
         clicks: Shape (n, 3), float32, x and y in window coordinates and label 1 or 0.
         previous: Shape (size, size), float32, probability of the earlier mask; -1 for none.
+        is_mirrored: Whether the window's pixels are seen in a mirror, as the prompts then are.
     """
 
     window: Window
     box: NDArray[np.float32]
     clicks: NDArray[np.float32]
     previous: NDArray[np.float32]
+    is_mirrored: bool = False
+
+
+def mirrored(view: View) -> View:
+    """The same window seen in a mirror."""
+    box = np.array([1 - view.box[2], view.box[1], 1 - view.box[0], view.box[3]], np.float32)
+    clicks = view.clicks * np.array([-1, 1, 1], np.float32) + np.array([1, 0, 0], np.float32)
+    return View(view.window, box, clicks, view.previous[:, ::-1], not view.is_mirrored)
 
 
 def first_views(prompts: ObjectPrompts, image: ImageSize, size: int) -> list[View]:
