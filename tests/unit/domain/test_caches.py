@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -15,16 +16,8 @@ from maskwire_server.observability.metrics import Metrics
 BUDGET = 10
 
 
-class _Sizes(Metrics):
-    size_bytes = 0
-    entries = 0
-
-    def cache_size_changed(self, cache: str, size_bytes: int, entries: int) -> None:
-        self.size_bytes, self.entries = size_bytes, entries
-
-
-def _cache(observer: Metrics | None = None) -> ByteBudgetCache[str, bytes]:
-    return ByteBudgetCache("test", BUDGET, len, observer or Metrics())
+def _cache(metrics: Metrics | None = None) -> ByteBudgetCache[str, bytes]:
+    return ByteBudgetCache("test", BUDGET, len, metrics or Metrics())
 
 
 _operations = st.lists(
@@ -40,8 +33,9 @@ _operations = st.lists(
 def test_behaves_as_a_least_recently_used_map_within_its_budget(
     operations: list[tuple[str, str, int]],
 ) -> None:
-    observer = _Sizes()
-    cache = _cache(observer)
+    metrics = Metrics()
+    value = partial(metrics.registry.get_sample_value, labels={"cache": "test"})
+    cache = _cache(metrics)
     model: OrderedDict[str, bytes] = OrderedDict()
     for operation, key, size in operations:
         if operation == "get":
@@ -55,8 +49,8 @@ def test_behaves_as_a_least_recently_used_map_within_its_budget(
             model[key] = bytes(size)
             while sum(map(len, model.values())) > BUDGET:
                 model.popitem(last=False)
-        assert observer.size_bytes == sum(map(len, model.values()))
-        assert observer.entries == len(model)
+        assert value("maskwire_cache_bytes") == sum(map(len, model.values()))
+        assert value("maskwire_cache_entries") == len(model)
 
 
 class _Computation:

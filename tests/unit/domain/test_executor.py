@@ -12,16 +12,8 @@ from maskwire_server.domain.executor import BoundedExecutor
 from maskwire_server.observability.metrics import Metrics
 
 
-class _Depths(Metrics):
-    def __init__(self) -> None:
-        self.depths: list[tuple[int, int]] = []
-        self.refusals = 0
-
-    def queue_depth_changed(self, executor: str, waiting: int, running: int) -> None:
-        self.depths.append((waiting, running))
-
-    def overload_refused(self, executor: str) -> None:
-        self.refusals += 1
+def _value(metrics: Metrics, name: str, executor: str) -> float | None:
+    return metrics.registry.get_sample_value(name, {"executor": executor})
 
 
 class _Gate:
@@ -56,8 +48,8 @@ async def test_result_and_timing_come_back() -> None:
 
 
 async def test_exception_reaches_the_caller_and_frees_the_place() -> None:
-    observer = _Depths()
-    executor = BoundedExecutor("device", 1, 0, observer)
+    metrics = Metrics()
+    executor = BoundedExecutor("device", 1, 0, metrics)
 
     def fail() -> None:
         raise ValueError("broken")
@@ -68,12 +60,14 @@ async def test_exception_reaches_the_caller_and_frees_the_place() -> None:
                 await executor.run(fail)
     finally:
         executor.close()
-    assert observer.depths[-1] == (0, 0)
+    assert _value(metrics, "maskwire_queue_depth", "device") == 0
+    assert _value(metrics, "maskwire_executor_running", "device") == 0
+    assert _value(metrics, "maskwire_queue_seconds_count", "device") == 3
 
 
 async def test_full_queue_refuses_at_once_with_a_delay() -> None:
-    observer = _Depths()
-    executor = BoundedExecutor("cuda:0", 1, 1, observer)
+    metrics = Metrics()
+    executor = BoundedExecutor("cuda:0", 1, 1, metrics)
     gate = _Gate()
     running = asyncio.create_task(executor.run(gate))
     await _until_entered(gate)
@@ -87,7 +81,7 @@ async def test_full_queue_refuses_at_once_with_a_delay() -> None:
     assert refusal.value.code is ErrorCode.OVERLOADED
     assert refusal.value.retry_after is not None
     assert refusal.value.retry_after.total_seconds() > 0
-    assert observer.refusals == 1
+    assert _value(metrics, "maskwire_overload_refused_total", "cuda:0") == 1
     assert (await running).value == "through"
     assert (await waiting).value == "second"
     executor.close()
