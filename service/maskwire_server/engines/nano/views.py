@@ -20,6 +20,9 @@ from maskwire_server.engines.nano.windows import Window
 MARGIN = 1.6
 """Side of a window over the longer side of what it shows (a box, an earlier mask)."""
 
+CORRECTION_MARGIN = 2.0
+"""The same where clicks correct an earlier mask: the object may be larger than that mask."""
+
 CLICK_SCALES = (0.22, 0.45, 1.0)
 """Sides of the windows for clicks alone, over the image's longer side."""
 
@@ -54,7 +57,9 @@ def first_views(prompts: ObjectPrompts, image: ImageSize, size: int) -> list[Vie
     """The views that answer an object's prompts: one where they bound the object, else three."""
     extent = _extent(prompts)
     if extent is not None:
-        return [_view(prompts, _window(extent, image), prompts.mask, size)]
+        corrected = prompts.mask is not None and len(prompts.points) > 0
+        margin = CORRECTION_MARGIN if corrected else MARGIN
+        return [_view(prompts, _window(extent, image, margin), prompts.mask, size)]
     return [_view(prompts, window, None, size) for window in _click_windows(prompts, image)]
 
 
@@ -66,7 +71,7 @@ def closer_view(
     if extent is None:
         return None
     extent = _with_foreground(extent, prompts)
-    return _view(prompts, _window(extent, image), answer, size)
+    return _view(prompts, _window(extent, image, MARGIN), answer, size)
 
 
 def logits_box(logits: MaskLogits) -> Box | None:
@@ -122,7 +127,7 @@ def _union(first: Box, second: Box) -> Box:
     )
 
 
-def _window(extent: Box, image: ImageSize, margin: float = MARGIN) -> Window:
+def _window(extent: Box, image: ImageSize, margin: float) -> Window:
     side = margin * max(extent.width, extent.height)
     centre_x, centre_y = (extent.x_min + extent.x_max) / 2, (extent.y_min + extent.y_max) / 2
     return windows.window_around(centre_x, centre_y, side, image.height_px, image.width_px)

@@ -51,9 +51,9 @@ def test_the_box_of_a_mask_is_half_open() -> None:
 def test_a_box_prompt_gives_one_window_around_it() -> None:
     prompts = ObjectPrompts(1, *NO_POINTS, Box(80, 30, 120, 50), None)
     (view,) = views.first_views(prompts, IMAGE, 64)
-    assert view.window == windows.Window(72, 12, 56)
+    assert view.window == windows.Window(68, 8, 64)
     corners = view.box * view.window.side
-    np.testing.assert_allclose(corners, [8, 18, 48, 38], atol=1e-4)
+    np.testing.assert_allclose(corners, [12, 22, 52, 42], atol=1e-4)
     assert (view.previous == -1).all()
 
 
@@ -75,7 +75,7 @@ def test_a_click_beyond_the_earlier_mask_widens_the_window() -> None:
     points, labels = np.array([[180, 50]], np.float32), np.array([True])
     (narrow,) = views.first_views(ObjectPrompts(1, *NO_POINTS, None, mask), IMAGE, 64)
     (wide,) = views.first_views(ObjectPrompts(1, points, labels, None, mask), IMAGE, 64)
-    assert narrow.window.side == 28
+    assert narrow.window.side == 32
     assert wide.window.left <= 20
     assert wide.window.left + wide.window.side >= 180
 
@@ -83,7 +83,7 @@ def test_a_click_beyond_the_earlier_mask_widens_the_window() -> None:
 def test_a_mask_prompt_is_drawn_where_it_lies() -> None:
     mask = np.zeros((100, 200), bool)
     mask[40:60, 20:40] = True
-    (view,) = views.first_views(ObjectPrompts(1, *NO_POINTS, None, mask), IMAGE, 56)
+    (view,) = views.first_views(ObjectPrompts(1, *NO_POINTS, None, mask), IMAGE, 64)
     np.testing.assert_array_equal(view.previous > 0.5, _expected(view.window))
 
 
@@ -103,7 +103,7 @@ def test_earlier_logits_are_drawn_where_they_lie() -> None:
 
 
 def _expected(window: windows.Window) -> np.ndarray:
-    ticks = (np.arange(56) + 0.5) * window.side / 56
+    ticks = (np.arange(64) + 0.5) * window.side / 64
     columns, rows = window.left + ticks, window.top + ticks
     inside_x, inside_y = (columns > 20) & (columns < 40), (rows > 40) & (rows < 60)
     return inside_y[:, None] & inside_x[None, :]
