@@ -10,17 +10,20 @@ import io
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from skimage import data
 
-from maskwire_client import Client, Point, SegmentationResult
+from maskwire_client import Client, Point
+from maskwire_server.domain.engine import ImageEmbedding, ModelSpecification
+from maskwire_server.domain.prompts import ObjectPrompts
+from maskwire_server.engines.registry import load_engine
 from tests.benchmarks.echo_server import METHOD
 from tests.benchmarks.measuring import Percentiles, measure_in_turn, report, summarize
 from tests.support.sam2_checkpoints import Sam2Files
@@ -31,26 +34,58 @@ pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(900)]
 
 CLICK = (400.0, 300.0)
 CACHED_CALLS = 200
+WARM_UP = 3
+
+BARE = "bare: set_image + predict"
+BARE_FROM_JPEG = "bare, from JPEG"
+COLD = "SegmentImage, cold"
+BARE_PREDICT = "bare: predict alone"
+CACHED = "SegmentImage, cached"
 
 
-@dataclass(frozen=True, slots=True)
-class _Photographs:
-    """The same photograph again and again, each time with another pixel and so another digest."""
+class _Bare(Protocol):
+    """A model called directly: encode one image, then predict from `CLICK`."""
 
-    side: int
+    def encode(self, pixels: NDArray[np.uint8]) -> None:
+        """Encode an image; the next predictions are about it."""
 
-    def pixels(self, number: int) -> NDArray[np.uint8]:
-        from skimage import data
+    def predict(self) -> NDArray[np.bool_]:
+        """Return the mask at the image's resolution."""
 
-        photograph = Image.fromarray(data.astronaut()).resize((self.side, self.side))
-        pixels = np.array(photograph)
-        pixels[0, :8, 0] = [(number >> bit & 1) * 255 for bit in range(8)]
-        return pixels
 
-    def jpeg(self, number: int) -> bytes:
-        file = io.BytesIO()
-        Image.fromarray(self.pixels(number)).save(file, "JPEG", quality=90)
-        return file.getvalue()
+class _BareSam2:
+    """Upstream's own predictor."""
+
+    def __init__(self, files: Sam2Files) -> None:
+        self._predictor = upstream_predictor(files)
+
+    def encode(self, pixels: NDArray[np.uint8]) -> None:
+        self._predictor.set_image(pixels)
+
+    def predict(self) -> NDArray[np.bool_]:
+        masks, _, _ = self._predictor.predict(
+            point_coords=np.array([CLICK]), point_labels=np.array([1]), multimask_output=False
+        )
+        return np.asarray(masks[0] > 0)
+
+
+class _BareNano:
+    """The nano engine without a service around it."""
+
+    def __init__(self) -> None:
+        self._engine = load_engine(ModelSpecification(name="maskwire-nano", engine="nano"))
+        click = np.array([CLICK], dtype=np.float32)
+        self._prompts = ObjectPrompts(1, click, np.array([True]), box=None, mask=None)
+        self._embedding: ImageEmbedding | None = None
+
+    def encode(self, pixels: NDArray[np.uint8]) -> None:
+        self._embedding = self._engine.encode(pixels)
+
+    def predict(self) -> NDArray[np.bool_]:
+        assert self._embedding is not None
+        (answer,) = self._engine.decode(self._embedding, [self._prompts], multimask=False)
+        best = max(answer.candidates, key=lambda candidate: candidate.predicted_iou)
+        return best.logits.to_bitmap(self._embedding.image_size)
 
 
 @pytest.fixture
@@ -71,143 +106,77 @@ def echo() -> Iterator[Any]:
         process.stdin.close()
 
 
-@pytest.mark.parametrize("name", ["small-512", "official-tiny-1024"])
+@pytest.mark.parametrize(
+    ("name", "fixture", "rounds"),
+    [("small-512", "small_sam2", 40), ("official-tiny-1024", "official_tiny_sam2", 12)],
+)
 def test_sam2_overhead(
-    name: str, request: pytest.FixtureRequest, tmp_path: Path, echo: Any
+    name: str, fixture: str, rounds: int, request: pytest.FixtureRequest, tmp_path: Path, echo: Any
 ) -> None:
     """Compare SegmentImage with SAM2ImagePredictor on the same checkpoint."""
-    fixture, rounds = {
-        "small-512": ("small_sam2", 40),
-        "official-tiny-1024": ("official_tiny_sam2", 12),
-    }[name]
     files: Sam2Files = request.getfixturevalue(fixture)
-    predictor = upstream_predictor(files)
-    photographs = _Photographs(1024)
-    total = rounds + 2
-    jpegs = [photographs.jpeg(number) for number in range(total)]
-    decoded = [_decode(jpeg) for jpeg in jpegs]
-
-    def predict() -> NDArray[np.float32]:
-        masks, _, _ = predictor.predict(
-            point_coords=np.array([CLICK]), point_labels=np.array([1]), multimask_output=False
-        )
-        return np.asarray(masks[0])
-
-    def bare(number: int) -> NDArray[np.float32]:
-        predictor.set_image(decoded[number])
-        return predict()
-
-    def bare_with_jpeg(number: int) -> NDArray[np.float32]:
-        predictor.set_image(_decode(jpegs[number]))
-        return predict()
-
-    models = {
-        "serve": [
-            {
-                "name": name,
-                "engine": "sam2",
-                "config": str(files.config),
-                "checkpoint": str(files.checkpoint),
-            }
-        ]
+    served = {
+        "name": name,
+        "engine": "sam2",
+        "config": str(files.config),
+        "checkpoint": str(files.checkpoint),
     }
-    with (
-        server_process(tmp_path, models=models) as server,
-        Client(server.address, digest_first=False) as client,
-        Client(server.address) as caching_client,
-    ):
-
-        def segment(number: int) -> SegmentationResult:
-            return client.segment(jpegs[number], points=[Point(*CLICK)])
-
-        rows = measure_in_turn(
-            {
-                "bare: set_image + predict": bare,
-                "bare, from JPEG": bare_with_jpeg,
-                "SegmentImage, cold": segment,
-            },
-            rounds=rounds,
-            warm_up=2,
-        )
-        last = total - 1
-        bare(last)
-        expected = predict() > 0
-        cached_rows, server_prompt = _measure_cached(
-            lambda: caching_client.segment(jpegs[last], points=[Point(*CLICK)]), predict, expected
-        )
-        rows |= cached_rows
-    rows |= _measure_echo(echo, jpegs[0])
-    _report(name, rows, server_prompt)
+    _compare(name, _BareSam2(files), served, tmp_path, echo, rounds)
 
 
 def test_nano_overhead(tmp_path: Path, echo: Any) -> None:
     """Compare SegmentImage with the nano engine called directly."""
-    from maskwire_server.domain.engine import ModelSpecification
-    from maskwire_server.domain.geometry import ImageSize
-    from maskwire_server.domain.prompts import ObjectPrompts
-    from maskwire_server.engines.registry import load_engine
+    _compare("maskwire-nano", _BareNano(), {"name": "maskwire-nano"}, tmp_path, echo, 60)
 
-    engine = load_engine(ModelSpecification(name="maskwire-nano", engine="nano"))
-    prompts = ObjectPrompts(
-        1, np.array([CLICK], dtype=np.float32), np.array([True]), box=None, mask=None
-    )
-    rounds = 60
-    photographs = _Photographs(1024)
-    jpegs = [photographs.jpeg(number) for number in range(rounds + 2)]
+
+def _compare(
+    name: str, bare: _Bare, served: dict[str, str], folder: Path, echo: Any, rounds: int
+) -> None:
+    jpegs = [_jpeg(number) for number in range(rounds + WARM_UP)]
     decoded = [_decode(jpeg) for jpeg in jpegs]
-    size = ImageSize(1024, 1024)
 
-    def predict(embedding: Any) -> NDArray[np.bool_]:
-        (answer,) = engine.decode(embedding, [prompts], multimask=False)
-        best = max(answer.candidates, key=lambda candidate: candidate.predicted_iou)
-        return best.logits.to_bitmap(size)
+    def bare_call(pixels: NDArray[np.uint8]) -> None:
+        bare.encode(pixels)
+        bare.predict()
 
-    last = engine.encode(decoded[-1])
     with (
-        server_process(tmp_path) as server,
+        server_process(folder, models={"serve": [served]}) as server,
         Client(server.address, digest_first=False) as client,
         Client(server.address) as caching_client,
     ):
         rows = measure_in_turn(
             {
-                "bare: set_image + predict": lambda number: predict(engine.encode(decoded[number])),
-                "bare, from JPEG": lambda number: predict(engine.encode(_decode(jpegs[number]))),
-                "SegmentImage, cold": lambda number: client.segment(
-                    jpegs[number], points=[Point(*CLICK)]
-                ),
+                BARE: lambda number: bare_call(decoded[number]),
+                BARE_FROM_JPEG: lambda number: bare_call(_decode(jpegs[number])),
+                COLD: lambda number: client.segment(jpegs[number], points=[Point(*CLICK)]),
             },
             rounds=rounds,
-            warm_up=2,
+            warm_up=WARM_UP,
         )
-        cached_rows, server_prompt = _measure_cached(
-            lambda: caching_client.segment(jpegs[-1], points=[Point(*CLICK)]),
-            lambda: predict(last),
-            predict(last),
-        )
-        rows |= cached_rows
-    rows |= _measure_echo(echo, jpegs[0])
-    _report("maskwire-nano", rows, server_prompt)
+        bare.encode(decoded[-1])
+        cached_rows, decoder = _measure_cached(caching_client, jpegs[-1], bare)
+    _report(name, rows | cached_rows | _measure_echo(echo, jpegs[0]), decoder)
 
 
 def _measure_cached(
-    segment: Any, predict: Any, expected: NDArray[np.bool_]
+    client: Client, jpeg: bytes, bare: _Bare
 ) -> tuple[dict[str, Percentiles], Percentiles]:
-    result = segment()
+    result = client.segment(jpeg, points=[Point(*CLICK)])
     assert result.info.embedding_cached
-    assert np.mean(result.masks[0].bitmap == expected) > 0.999
-    prompt_seconds: list[float] = []
+    assert np.mean(result.masks[0].bitmap == bare.predict()) > 0.999
+    decoder_seconds: list[float] = []
 
     def cached(_: int) -> None:
-        timings = segment().info.timings
+        timings = client.segment(jpeg, points=[Point(*CLICK)]).info.timings
         assert timings.prompt is not None
-        prompt_seconds.append(timings.prompt.total_seconds())
+        decoder_seconds.append(timings.prompt.total_seconds())
 
     rows = measure_in_turn(
-        {"bare: predict alone": lambda _: predict(), "SegmentImage, cached": cached},
+        {BARE_PREDICT: lambda _: bare.predict(), CACHED: cached},
         rounds=CACHED_CALLS,
-        warm_up=5,
+        warm_up=WARM_UP,
     )
-    return rows, summarize(prompt_seconds[5:])
+    return rows, summarize(decoder_seconds[WARM_UP:])
 
 
 def _measure_echo(echo: Any, jpeg: bytes) -> dict[str, Percentiles]:
@@ -222,23 +191,32 @@ def _measure_echo(echo: Any, jpeg: bytes) -> dict[str, Percentiles]:
     )
 
 
-def _report(name: str, rows: dict[str, Percentiles], server_prompt: Percentiles) -> None:
-    bare = rows["bare: set_image + predict"].p50_ms
-    from_jpeg = rows["bare, from JPEG"].p50_ms
-    cold = rows["SegmentImage, cold"].p50_ms
-    predict = rows["bare: predict alone"].p50_ms
-    cached = rows["SegmentImage, cached"].p50_ms
+def _report(name: str, rows: dict[str, Percentiles], decoder: Percentiles) -> None:
+    bare = rows[BARE].p50_ms
+    from_jpeg = rows[BARE_FROM_JPEG].p50_ms
+    cold = rows[COLD].p50_ms
+    predict = rows[BARE_PREDICT].p50_ms
+    cached = rows[CACHED].p50_ms
     report(
         f"{name}: one click on a 1024 x 1024 JPEG",
-        {**rows, "decoder alone, inside the service": server_prompt},
+        {**rows, "decoder alone, inside the service": decoder},
         {
             "cold / bare": f"{cold / bare:.3f} ({cold - bare:+.2f} ms)",
             "cold / bare from JPEG": f"{cold / from_jpeg:.3f} ({cold - from_jpeg:+.2f} ms)",
             "cached / bare predict": f"{cached / predict:.3f} ({cached - predict:+.2f} ms)",
-            "cached beyond the decoder": f"{cached - server_prompt.p50_ms:+.2f} ms",
+            "cached beyond the decoder": f"{cached - decoder.p50_ms:+.2f} ms",
         },
     )
 
 
+def _jpeg(number: int) -> bytes:
+    """Return the same photograph with other pixels in a corner, and so with another digest."""
+    pixels = np.array(Image.fromarray(data.astronaut()).resize((1024, 1024)))
+    pixels[:8, :8] = number
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
 def _decode(jpeg: bytes) -> NDArray[np.uint8]:
-    return np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
+    return np.array(Image.open(io.BytesIO(jpeg)).convert("RGB"))
