@@ -24,6 +24,7 @@ MASKS = 4
 """Masks per window: the single answer and three alternatives."""
 
 _PROMPT_CHANNELS = 4
+_CLICKS_AT_ONCE = 16
 _COLOUR_MEAN = 0.45
 _COLOUR_DEVIATION = 0.27
 
@@ -58,18 +59,21 @@ def prompt_channels(prompts: WindowPrompts, size: int) -> Tensor:
     inside = (rows[:, :, None] & columns[:, None, :]).float() * 2 - 1
     boxes = torch.where(torch.isnan(x_min)[:, None, None], torch.zeros_like(inside), inside)
 
-    clicks = prompts.clicks
-    distance = (ticks - clicks[..., 0:1])[:, :, None, :] ** 2
-    distance = distance + (ticks - clicks[..., 1:2])[:, :, :, None] ** 2
-    discs = distance <= CLICK_RADIUS**2
-    label = clicks[..., 2, None, None]
-    foreground = (discs & (label == 1)).any(1).float()
-    background = (discs & (label == 0)).any(1).float()
+    foreground = torch.zeros_like(boxes, dtype=torch.bool)
+    background = torch.zeros_like(foreground)
+    # A few at a time: thousands of clicks at once would take gigabytes.
+    for clicks in prompts.clicks.split(_CLICKS_AT_ONCE, 1):
+        distance = (ticks - clicks[..., 0:1])[:, :, None, :] ** 2
+        distance = distance + (ticks - clicks[..., 1:2])[:, :, :, None] ** 2
+        discs = distance <= CLICK_RADIUS**2
+        label = clicks[..., 2, None, None]
+        foreground |= (discs & (label == 1)).any(1)
+        background |= (discs & (label == 0)).any(1)
 
     previous = prompts.previous[:, 0]
     absent = previous.amin((1, 2), keepdim=True) < 0
     previous = torch.where(absent, torch.zeros_like(previous), previous * 2 - 1)
-    return torch.stack([boxes, foreground, background, previous], 1)
+    return torch.stack([boxes, foreground.float(), background.float(), previous], 1)
 
 
 class _Residual(nn.Module):

@@ -38,6 +38,15 @@ def test_each_prompt_draws_its_own_channel() -> None:
     assert not previous.any()
 
 
+def test_the_last_of_many_clicks_is_drawn() -> None:
+    prompts = _prompts(1, 32)
+    clicks = torch.full((1, 100, 3), -1.0)
+    clicks[0, 99] = torch.tensor([0.5, 0.5, 1.0])
+    drawn = prompt_channels(WindowPrompts(prompts.boxes, clicks, prompts.previous), 32)
+    assert drawn[0, 1].any()
+    assert not drawn[0, 2].any()
+
+
 def test_an_earlier_mask_is_drawn_from_minus_1_to_1() -> None:
     prompts = _prompts(1, 32)
     prompts.previous[0] = 0.0
