@@ -14,17 +14,16 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from importlib import metadata
 
 import structlog
 
-from .domain.engine import ModelSpecification, SegmentationEngine
+from .domain.engine import ModelSpecification
 from .domain.executor import BoundedExecutor
 from .domain.image_access import ImageAccess
 from .domain.images import ImageLimits
 from .domain.models import ModelRegistry, ServedModel
-from .domain.observer import Observer
 from .domain.segmentation_service import SegmentationService
 from .engines import device
 from .engines.checkpoints import specify
@@ -46,17 +45,13 @@ class Application:
 
     def __init__(
         self,
-        settings: Settings,
         grpc_server: GrpcServer,
         metrics_server: MetricsServer | None,
-        executors: tuple[BoundedExecutor, ...],
-        engines: tuple[SegmentationEngine, ...],
+        resources: AsyncExitStack,
     ) -> None:
-        self._settings = settings
         self._grpc_server = grpc_server
         self._metrics_server = metrics_server
-        self._executors = executors
-        self._engines = engines
+        self._resources = resources
 
     @property
     def port(self) -> int:
@@ -76,32 +71,20 @@ class Application:
             MaskwireError: `MODEL_UNAVAILABLE` where a model cannot be loaded.
             OSError: A port is taken.
         """
-        metrics = Metrics()
-        engines = await asyncio.to_thread(_load_engines, settings)
-        models, device_executors = _place(engines, settings, metrics)
-        _describe(models, metrics)
-        pixels = BoundedExecutor(
-            "pixels",
-            settings.limits.pixel_threads or os.cpu_count() or 1,
-            settings.limits.max_pixel_queue,
-            metrics,
-        )
-        images = ImageAccess(
-            pixels,
-            image_limits(settings),
-            metrics,
-            embedding_budget_bytes=settings.cache.embedding_bytes,
-            image_budget_bytes=settings.cache.image_bytes,
-        )
-        segmentation = SegmentationService(
-            models, images, pixels, metrics, max_prompts=settings.limits.max_prompts
-        )
-        grpc_server = build_server(settings, segmentation, models, metrics)
-        await grpc_server.start()
-        metrics_server = _start_metrics(settings, metrics)
-        application = cls(
-            settings, grpc_server, metrics_server, (*device_executors, pixels), engines
-        )
+        # Undone in reverse: the calls in flight first, what they need after them, metrics last.
+        async with AsyncExitStack() as resources:
+            metrics = Metrics()
+            metrics_server = await _start_metrics(settings, metrics, resources)
+            models = await _load_models(settings, metrics, resources)
+            segmentation = _segmentation_service(settings, models, metrics, resources)
+            grpc_server = build_server(settings, segmentation, models, metrics)
+            resources.push_async_callback(
+                grpc_server.drain_and_stop,
+                notice_s=settings.grpc.drain_notice_s,
+                grace_s=settings.grpc.shutdown_grace_s,
+            )
+            await grpc_server.start()
+            application = cls(grpc_server, metrics_server, resources.pop_all())
         _log.info(
             "serving",
             address=f"{settings.grpc.host}:{application.port}",
@@ -112,16 +95,7 @@ class Application:
 
     async def stop(self) -> None:
         """Drain: tell callers, let calls in flight finish within the grace, and free everything."""
-        await self._grpc_server.drain_and_stop(
-            notice_s=self._settings.grpc.drain_notice_s,
-            grace_s=self._settings.grpc.shutdown_grace_s,
-        )
-        for executor in self._executors:
-            await asyncio.to_thread(executor.close)
-        for engine in self._engines:
-            engine.close()
-        if self._metrics_server is not None:
-            await asyncio.to_thread(self._metrics_server.stop)
+        await self._resources.aclose()
         _log.info("stopped")
 
 
@@ -190,10 +164,66 @@ async def _serve_until_signal(settings: Settings) -> None:
     await application.stop()
 
 
-def _load_engines(settings: Settings) -> tuple[SegmentationEngine, ...]:
+async def _start_metrics(
+    settings: Settings, metrics: Metrics, resources: AsyncExitStack
+) -> MetricsServer | None:
+    metrics.version_known(metadata.version("maskwire"))
+    if not settings.metrics.enabled:
+        return None
+    server = MetricsServer(metrics, settings.metrics.host, settings.metrics.port)
+    server.start()
+    resources.push_async_callback(asyncio.to_thread, server.stop)
+    return server
+
+
+async def _load_models(
+    settings: Settings, metrics: Metrics, resources: AsyncExitStack
+) -> ModelRegistry:
+    """Load every model; models of one device share the executor that owns it."""
     if settings.models.cpu_threads:
         device.set_thread_count(settings.models.cpu_threads)
-    return tuple(load_engine(_specification(model, settings)) for model in settings.models.serve)
+    engines = []
+    for model in settings.models.serve:
+        engine = await asyncio.to_thread(load_engine, _specification(model, settings))
+        resources.callback(engine.close)
+        engines.append(engine)
+    waiting = settings.limits.max_device_queue
+    executors = {
+        name: _executor(name, 1, waiting, metrics, resources)
+        for name in dict.fromkeys(engine.description.device for engine in engines)
+    }
+    models = [
+        ServedModel(engine, executors[engine.description.device], is_default=position == 0)
+        for position, engine in enumerate(engines)
+    ]
+    for one in (engine.description for engine in engines):
+        metrics.model_served(one.name, one.engine, one.device, one.precision, one.checkpoint_digest)
+    return ModelRegistry(models)
+
+
+def _segmentation_service(
+    settings: Settings, models: ModelRegistry, metrics: Metrics, resources: AsyncExitStack
+) -> SegmentationService:
+    threads = settings.limits.pixel_threads or os.cpu_count() or 1
+    pixels = _executor("pixels", threads, settings.limits.max_pixel_queue, metrics, resources)
+    images = ImageAccess(
+        pixels,
+        image_limits(settings),
+        metrics,
+        embedding_budget_bytes=settings.cache.embedding_bytes,
+        image_budget_bytes=settings.cache.image_bytes,
+    )
+    return SegmentationService(
+        models, images, pixels, metrics, max_prompts=settings.limits.max_prompts
+    )
+
+
+def _executor(
+    name: str, threads: int, max_waiting: int, metrics: Metrics, resources: AsyncExitStack
+) -> BoundedExecutor:
+    executor = BoundedExecutor(name, threads, max_waiting, metrics)
+    resources.push_async_callback(asyncio.to_thread, executor.close)
+    return executor
 
 
 def _specification(model: ModelSettings, settings: Settings) -> ModelSpecification:
@@ -207,31 +237,3 @@ def _specification(model: ModelSettings, settings: Settings) -> ModelSpecificati
         precision=model.precision or settings.models.precision,
         sha256=model.sha256,
     )
-
-
-def _place(
-    engines: tuple[SegmentationEngine, ...], settings: Settings, observer: Observer
-) -> tuple[ModelRegistry, tuple[BoundedExecutor, ...]]:
-    executors: dict[str, BoundedExecutor] = {}
-    models = []
-    for position, engine in enumerate(engines):
-        name = engine.description.device
-        if name not in executors:
-            executors[name] = BoundedExecutor(name, 1, settings.limits.max_device_queue, observer)
-        models.append(ServedModel(engine, executors[name], is_default=position == 0))
-    return ModelRegistry(models), tuple(executors.values())
-
-
-def _describe(models: ModelRegistry, metrics: Metrics) -> None:
-    metrics.version_known(metadata.version("maskwire"))
-    for model in models.list():
-        one = model.description
-        metrics.model_served(one.name, one.engine, one.device, one.precision, one.checkpoint_digest)
-
-
-def _start_metrics(settings: Settings, metrics: Metrics) -> MetricsServer | None:
-    if not settings.metrics.enabled:
-        return None
-    server = MetricsServer(metrics, settings.metrics.host, settings.metrics.port)
-    server.start()
-    return server

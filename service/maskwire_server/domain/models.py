@@ -76,12 +76,9 @@ class ModelRegistry:
         if able:
             remedy = f"name one that does: {', '.join(able)}"
         elif PromptKind.TEXT in missing:
-            remedy = (
-                "no model served here does; text needs a SAM 3 model: list one under models.serve "
-                "in the server's settings (`maskwire models list` shows the known ones)"
-            )
+            remedy = "SAM 3 models do, and none is served here"
         else:
-            remedy = "no model served here does (`maskwire models list` shows what each takes)"
+            remedy = "no model served here does"
         kind_names = " and ".join(sorted(kind.value.replace("_", " ") for kind in missing))
         raise MaskwireError(
             ErrorCode.UNSUPPORTED_BY_MODEL,

@@ -34,9 +34,13 @@ class MetricsServer:
         Raises:
             OSError: The port is taken.
         """
-        self._running = start_http_server(
-            self._port, addr=self._host, registry=self._metrics.registry
-        )
+        try:
+            self._running = start_http_server(
+                self._port, addr=self._host, registry=self._metrics.registry
+            )
+        except OSError as error:
+            address = f"{self._host}:{self._port}"
+            raise OSError(f"cannot listen on {address} for metrics: is the port taken?") from error
         self._port = self._running[0].server_port
 
     def stop(self) -> None:
