@@ -62,7 +62,8 @@ def prompt_channels(prompts: WindowPrompts, size: int) -> Tensor:
     foreground = torch.zeros_like(boxes, dtype=torch.bool)
     background = torch.zeros_like(foreground)
     # A few at a time: thousands of clicks at once would take gigabytes.
-    for clicks in prompts.clicks.split(_CLICKS_AT_ONCE, 1):
+    for start in range(0, prompts.clicks.shape[1], _CLICKS_AT_ONCE):
+        clicks = prompts.clicks[:, start : start + _CLICKS_AT_ONCE]
         distance = (ticks - clicks[..., 0:1])[:, :, None, :] ** 2
         distance = distance + (ticks - clicks[..., 1:2])[:, :, :, None] ** 2
         discs = distance <= CLICK_RADIUS**2

@@ -1,6 +1,7 @@
-"""Runs the network over views: where only clicks say where to look, first wide and then closer.
+"""Runs the network over views twice: first as the prompts say, then closer, with the first answer.
 
-The look that counts is taken both ways, straight and mirrored, and the mean is the answer.
+The second look is taken in a mirror, so that what the network gets wrong one way only, it sees
+differently the second time.
 
 All views of a request go through the network together, and never with those of another, so that
 an answer depends on its request alone.
@@ -8,7 +9,7 @@ an answer depends on its request alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,10 +47,10 @@ class _Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """A first candidate, where there is one, and the view that improves on it, where there is."""
+    """A first answer and the view that improves on it; None where the answer is empty."""
 
-    candidate: MaskCandidate | None
-    view: View | None
+    first: _Answer
+    closer: View | None
 
 
 class NanoPredictor:
@@ -67,30 +68,19 @@ class NanoPredictor:
         """Answer the prompts of each object; see `SegmentationEngine.decode`."""
         image = ImageSize(pixels.shape[1], pixels.shape[0])
         first = [views.first_views(prompts, image, WINDOW_SIZE) for prompts in objects]
-        wide = iter(self._look(pixels, [v for group in first if len(group) > 1 for v in group]))
+        answers = iter(self._look(pixels, [view for group in first for view in group]))
         drafts: list[list[_Draft]] = []
         for prompts, group in zip(objects, first, strict=True):
-            if len(group) == 1:
-                drafts.append([_Draft(None, group[0])])
-                continue
-            chosen = _choose([next(wide) for _ in group], multimask=multimask)
-            closer = [views.closer_view(prompts, c.logits, image, WINDOW_SIZE) for c in chosen]
-            drafts.append([_Draft(*pair) for pair in zip(chosen, closer, strict=True)])
-        final = [draft.view for row in drafts for draft in row if draft.view is not None]
-        answers = iter(self._look_both_ways(pixels, final))
-        return [
-            ObjectPrediction(prompts.object_id, tuple(_finish(row, answers, multimask=multimask)))
-            for prompts, row in zip(objects, drafts, strict=True)
-        ]
-
-    def _look_both_ways(self, pixels: NDArray[np.uint8], chosen: Sequence[View]) -> list[_Answer]:
-        """Look at each view and at its mirror image, and take the mean."""
-        answers = self._look(pixels, [*chosen, *(views.mirrored(view) for view in chosen)])
-        straight, turned = answers[: len(chosen)], answers[len(chosen) :]
-        return [
-            _Answer(one.view, _mean(one.logits, other.logits), _mean(one.quality, other.quality))
-            for one, other in zip(straight, turned, strict=True)
-        ]
+            chosen = _choose([next(answers) for _ in group], multimask=multimask)
+            drafts.append([_draft(prompts, answer, image) for answer in chosen])
+        closer = [draft.closer for row in drafts for draft in row if draft.closer is not None]
+        again = iter(self._look(pixels, closer))
+        predictions = []
+        for prompts, row in zip(objects, drafts, strict=True):
+            final = [draft.first if draft.closer is None else next(again) for draft in row]
+            candidates = _candidates(final, multimask=multimask)
+            predictions.append(ObjectPrediction(prompts.object_id, candidates))
+        return predictions
 
     def _look(self, pixels: NDArray[np.uint8], chosen: Sequence[View]) -> list[_Answer]:
         answers: list[_Answer] = []
@@ -120,38 +110,32 @@ class NanoPredictor:
         ]
 
 
-def _mean(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray((first + second) * np.float32(0.5), np.float32)
-
-
 def _seen(pixels: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
     colours = windows.cut(pixels, view.window, WINDOW_SIZE)
     return colours[:, ::-1] if view.is_mirrored else colours
 
 
-def _finish(
-    drafts: Sequence[_Draft], answers: Iterator[_Answer], *, multimask: bool
-) -> Iterator[MaskCandidate]:
-    """The candidates for one object, from its drafts and the answers to their views."""
-    for draft in drafts:
-        if draft.view is None:
-            if draft.candidate is not None:
-                yield draft.candidate
-            continue
-        answer = next(answers)
-        if draft.candidate is None and multimask:
-            yield from (answer.candidate(mask) for mask in range(SINGLE + 1, MASKS))
-        else:
-            yield answer.candidate(SINGLE)
-
-
-def _choose(answers: Sequence[_Answer], *, multimask: bool) -> list[MaskCandidate]:
-    """What several views of one object's clicks saw: one candidate each, or the best alone."""
-    candidates = [answer.candidate(SINGLE) for answer in answers]
+def _choose(answers: Sequence[_Answer], *, multimask: bool) -> list[_Answer]:
+    """Of what several views of one object saw: all where alternatives are wanted, else the best."""
     if multimask:
-        return candidates
-    scores = [c.predicted_iou * (1 - _cut_off(c.logits.values)) for c in candidates]
-    return [candidates[int(np.argmax(scores))]]
+        return list(answers)
+    scores = [
+        float(answer.quality[SINGLE]) * (1 - _cut_off(answer.logits[SINGLE])) for answer in answers
+    ]
+    return [answers[int(np.argmax(scores))]]
+
+
+def _draft(prompts: ObjectPrompts, answer: _Answer, image: ImageSize) -> _Draft:
+    mask = answer.candidate(SINGLE).logits
+    closer = views.closer_view(prompts, mask, image, WINDOW_SIZE)
+    return _Draft(answer, None if closer is None else views.mirrored(closer))
+
+
+def _candidates(answers: Sequence[_Answer], *, multimask: bool) -> tuple[MaskCandidate, ...]:
+    """One candidate of each view's answer; of a lone view all alternatives where wanted."""
+    if multimask and len(answers) == 1:
+        return tuple(answers[0].candidate(mask) for mask in range(SINGLE + 1, MASKS))
+    return tuple(answer.candidate(SINGLE) for answer in answers)
 
 
 def _cut_off(values: NDArray[np.float32]) -> float:

@@ -20,8 +20,11 @@ from maskwire_server.engines.nano.windows import Window
 MARGIN = 1.6
 """Side of a window over the longer side of what it shows (a box, an earlier mask)."""
 
-CORRECTION_MARGIN = 2.0
+CORRECTION_MARGIN = 2.4
 """The same where clicks correct an earlier mask: the object may be larger than that mask."""
+
+CLOSER_MARGIN = 1.25
+"""The same for the second look, which has an answer to go by."""
 
 CLICK_SCALES = (0.22, 0.45, 1.0)
 """Sides of the windows for clicks alone, over the image's longer side."""
@@ -66,12 +69,14 @@ def first_views(prompts: ObjectPrompts, image: ImageSize, size: int) -> list[Vie
 def closer_view(
     prompts: ObjectPrompts, answer: MaskLogits, image: ImageSize, size: int
 ) -> View | None:
-    """A view on an answer that was given in a window of another size; None if it is empty."""
+    """A view on the box and on a first answer, with that answer drawn; None if it is empty."""
     extent = logits_box(answer)
     if extent is None:
         return None
+    if prompts.box is not None:
+        extent = _union(extent, prompts.box)
     extent = _with_foreground(extent, prompts)
-    return _view(prompts, _window(extent, image, MARGIN), answer, size)
+    return _view(prompts, _window(extent, image, CLOSER_MARGIN), answer, size)
 
 
 def logits_box(logits: MaskLogits) -> Box | None:

@@ -1,4 +1,4 @@
-"""The engine with the weights that ship: it segments, and each answer depends on its request only."""
+"""The engine with the weights that ship: it segments, and each answer depends on its request."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -87,14 +87,15 @@ def test_alternatives_come_only_when_asked_for(engine: NanoEngine, scenes: list[
     assert best_of(several).predicted_iou == max(c.predicted_iou for c in several)
 
 
-def test_an_earlier_answer_is_taken_up(engine: NanoEngine, scenes: list[Scene]) -> None:
-    image, mask = _targets(scenes)[0]
-    embedding = engine.encode(image)
-    (refined,) = engine.decode(
-        embedding, [ObjectPrompts(1, *NO_POINTS, None, mask)], multimask=False
-    )
-    bitmap = refined.candidates[0].logits.to_bitmap(embedding.image_size)
-    assert iou(bitmap, mask) > 0.7
+def test_an_earlier_mask_is_taken_up(engine: NanoEngine, scenes: list[Scene]) -> None:
+    scores = []
+    for image, mask in _targets(scenes)[:8]:
+        embedding = engine.encode(image)
+        prompts = ObjectPrompts(1, *NO_POINTS, None, mask)
+        (refined,) = engine.decode(embedding, [prompts], multimask=False)
+        bitmap = refined.candidates[0].logits.to_bitmap(embedding.image_size)
+        scores.append(iou(bitmap, mask))
+    assert np.mean(scores) > 0.7
 
 
 def test_objects_are_answered_in_their_order(engine: NanoEngine, scenes: list[Scene]) -> None:
