@@ -20,6 +20,9 @@ from .logits import MaskLogits
 from .masks import decode_mask
 from .prompts import BoxPrompt, MaskPrompt, ObjectPrompts, PointPrompt, Prompt, PromptKind
 
+_MAX_WINDOW_PX = 1 << 16
+"""Longest side of a window of mask logits: far beyond any image, and within exact arithmetic."""
+
 
 def prompt_kinds(prompts: Sequence[Prompt]) -> frozenset[PromptKind]:
     """Return the kinds of prompt that a model must serve to answer `prompts`."""
@@ -40,7 +43,8 @@ def group_prompts(prompts: Sequence[Prompt], size: ImageSize) -> tuple[ObjectPro
 
     Raises:
         MaskwireError: `INVALID_ARGUMENT` for a point outside the image, a box that does not
-            overlap it, a mask of another size, or a second box or mask for one object.
+            overlap it, a mask of another size, a second box or mask for one object, or an object
+            of which nothing but an empty mask is known.
     """
     used = {prompt.object_id for prompt in prompts if prompt.object_id is not None}
     free = (number for number in itertools.count(1) if number not in used)
@@ -64,6 +68,7 @@ class _Draft:
     labels: list[bool] = field(default_factory=list)
     box: Box | None = None
     mask: NDArray[np.bool_] | MaskLogits | None = None
+    mask_field: str = ""
 
     def add(self, prompt: Prompt, size: ImageSize) -> None:
         content = prompt.content
@@ -78,9 +83,14 @@ class _Draft:
         elif isinstance(content, MaskPrompt):
             if self.mask is not None:
                 raise invalid_field(f"{prompt.field}.mask", "an object takes one mask only")
-            self.mask = _read_mask(content, size, f"{prompt.field}.mask")
+            self.mask_field = f"{prompt.field}.mask"
+            self.mask = _read_mask(content, size, self.mask_field)
 
     def finish(self, object_id: int) -> ObjectPrompts:
+        if not self.points and self.box is None and self.mask is not None and _is_empty(self.mask):
+            raise invalid_field(
+                self.mask_field, "a mask alone must hold at least one pixel of the object"
+            )
         coordinates = [(point.x, point.y) for point in self.points]
         return ObjectPrompts(
             object_id=object_id,
@@ -133,5 +143,16 @@ def _read_mask(
     if isinstance(prompt.mask, MaskLogits):
         if not np.isfinite(prompt.mask.values).all():
             raise invalid_field(f"{field_path}.logits.values", "every number must be finite")
+        _check_window(prompt.mask.window, size, f"{field_path}.logits.window")
         return prompt.mask
     return decode_mask(prompt.mask, size, f"{field_path}.encoded")
+
+
+def _check_window(window: Box, size: ImageSize, field_path: str) -> None:
+    _clip(window, size, field_path)
+    if min(window.width, window.height) < 1 or max(window.width, window.height) > _MAX_WINDOW_PX:
+        raise invalid_field(field_path, f"its sides must measure 1 to {_MAX_WINDOW_PX} pixels")
+
+
+def _is_empty(mask: NDArray[np.bool_] | MaskLogits) -> bool:
+    return not (mask.values > 0 if isinstance(mask, MaskLogits) else mask).any()

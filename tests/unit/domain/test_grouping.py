@@ -92,6 +92,26 @@ def test_mask_is_decoded_and_logits_pass_through() -> None:
             "prompts[0].mask.logits.values",
         ),
         (
+            [MaskPrompt(MaskLogits(np.ones((2, 2), dtype=np.float32), Box(50, 0, 60, 30)))],
+            "prompts[0].mask.logits.window",
+        ),
+        (
+            [MaskPrompt(MaskLogits(np.ones((2, 2), dtype=np.float32), Box(0, 0, 0.5, 30)))],
+            "prompts[0].mask.logits.window",
+        ),
+        (
+            [MaskPrompt(MaskLogits(np.ones((2, 2), dtype=np.float32), Box(0, 0, 1e30, 30)))],
+            "prompts[0].mask.logits.window",
+        ),
+        (
+            [MaskPrompt(encode_mask(np.zeros((30, 40), dtype=np.bool_), MaskEncoding.COCO_RLE))],
+            "prompts[0].mask",
+        ),
+        (
+            [MaskPrompt(MaskLogits(np.full((2, 2), -1, dtype=np.float32), Box(0, 0, 40, 30)))],
+            "prompts[0].mask",
+        ),
+        (
             [MaskPrompt(encode_mask(np.ones((30, 41), dtype=np.bool_), MaskEncoding.COCO_RLE))],
             "prompts[0].mask.encoded",
         ),
@@ -104,6 +124,13 @@ def test_what_breaks_a_rule_names_its_field(
         group_prompts(_prompts(*contents), SIZE)
     assert refusal.value.code is ErrorCode.INVALID_ARGUMENT
     assert refusal.value.violations[0].field.startswith(field)
+
+
+def test_an_empty_mask_may_go_with_a_click() -> None:
+    empty = MaskPrompt(encode_mask(np.zeros((30, 40), dtype=np.bool_), MaskEncoding.COCO_RLE))
+    (only,) = group_prompts(_prompts((empty, 1), (_point(3, 3), 1)), SIZE)
+    assert only.mask is not None
+    assert len(only.points) == 1
 
 
 def test_kinds_tell_negative_boxes_and_text() -> None:

@@ -325,7 +325,7 @@ class MaskLogits(_message.Message):
     @_builtins.property
     def window(self) -> _geometry_pb2.Box:
         """What part of the image the grid covers, its outer edges on the window's; it may reach beyond
-        the image.
+        the image, which it must overlap, and its sides measure 1 to 65536 pixels.
         """
 
     def __init__(

@@ -201,7 +201,9 @@ Global___BoxPrompt: _TypeAlias = BoxPrompt  # noqa: Y015
 
 @_typing.final
 class MaskPrompt(_message.Message):
-    """MaskPrompt is a mask of the object: a first guess to refine."""
+    """MaskPrompt is a mask of the object: a first guess to refine. Without a point or a box on the same
+    object it must hold at least one pixel.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
