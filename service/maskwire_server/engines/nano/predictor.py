@@ -32,6 +32,11 @@ LARGEST_BATCH = 32
 """Windows in one pass of the network; more are looked at one batch after another."""
 
 
+_SECOND_QUALITY = np.float32(0.85)
+"""What a second look thinks of itself on average: with an answer before it, it is too sure. The
+first look's estimate is right on average; both together tell good from bad best."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Answer:
     """What the network said about one view: logits (masks, s, s) and IoU estimates (masks,)."""
@@ -77,7 +82,10 @@ class NanoPredictor:
         again = iter(self._look(pixels, closer))
         predictions = []
         for prompts, row in zip(objects, drafts, strict=True):
-            final = [draft.first if draft.closer is None else next(again) for draft in row]
+            final = [
+                draft.first if draft.closer is None else _confirmed(draft.first, next(again))
+                for draft in row
+            ]
             candidates = _candidates(final, multimask=multimask)
             predictions.append(ObjectPrediction(prompts.object_id, candidates))
         return predictions
@@ -129,6 +137,12 @@ def _draft(prompts: ObjectPrompts, answer: _Answer, image: ImageSize) -> _Draft:
     mask = answer.candidate(SINGLE).logits
     closer = views.closer_view(prompts, mask, image, WINDOW_SIZE)
     return _Draft(answer, None if closer is None else views.mirrored(closer))
+
+
+def _confirmed(first: _Answer, second: _Answer) -> _Answer:
+    """The second answer, with what both looks together say of its quality."""
+    quality = first.quality[SINGLE] * second.quality / _SECOND_QUALITY
+    return _Answer(second.view, second.logits, np.minimum(quality, np.float32(1)))
 
 
 def _candidates(answers: Sequence[_Answer], *, multimask: bool) -> tuple[MaskCandidate, ...]:
