@@ -1,4 +1,4 @@
-"""`python -m training`: train maskwire-nano, export its weights, evaluate them, plot the curves."""
+"""`python -m training`: train maskwire-nano, export its weights, evaluate them, look at its data."""
 
 from __future__ import annotations
 
@@ -50,6 +50,13 @@ def _plot(arguments: argparse.Namespace) -> None:
     plot_log(arguments.folder / "log.csv", arguments.target)
 
 
+def _scenes(arguments: argparse.Namespace) -> None:
+    from training.samples import write_scenes
+
+    written = write_scenes(arguments.seed, arguments.count, arguments.target)
+    print(f"{arguments.target}: {arguments.count} scenes, {written} objects")
+
+
 def main() -> None:
     """Reads the command line and runs one command."""
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
@@ -73,6 +80,11 @@ def main() -> None:
     evaluate.add_argument("--most-clicks", type=int, default=20)
     evaluate.add_argument("--threads", type=int, default=2)
     evaluate.set_defaults(run=_evaluate)
+    scenes = commands.add_parser("scenes", help="write labelled scenes of the generator")
+    scenes.add_argument("--seed", type=int, default=977, help="training uses 1")
+    scenes.add_argument("--count", type=int, default=10)
+    scenes.add_argument("--target", type=Path, required=True)
+    scenes.set_defaults(run=_scenes)
     plot = commands.add_parser("plot", help="draw the training curves")
     plot.add_argument("--folder", type=Path, required=True)
     plot.add_argument("--target", type=Path, required=True)
