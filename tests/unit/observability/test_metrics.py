@@ -88,7 +88,7 @@ def test_a_taken_port_is_an_error():
     first.start()
     try:
         second = MetricsServer(Metrics(), "127.0.0.1", first.port)
-        with pytest.raises(OSError, match="in use"):
+        with pytest.raises(OSError, match="port taken"):
             second.start()
     finally:
         first.stop()
