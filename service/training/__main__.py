@@ -1,4 +1,4 @@
-"""`python -m training`: train maskwire-nano, export its weights, evaluate them, look at its data."""
+"""`python -m training`: train maskwire-nano, export its weights, score them, look at its data."""
 
 from __future__ import annotations
 
