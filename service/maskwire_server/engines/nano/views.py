@@ -20,7 +20,7 @@ from maskwire_server.engines.nano.windows import Window
 MARGIN = 1.6
 """Side of a window over the longer side of what it shows (a box, an earlier mask)."""
 
-CORRECTION_MARGIN = 2.4
+CORRECTION_MARGIN = 3.0
 """The same where clicks correct an earlier mask: the object may be larger than that mask."""
 
 CLOSER_MARGIN = 1.25
