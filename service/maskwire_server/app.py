@@ -15,11 +15,12 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from importlib import metadata
 
 import structlog
 
-from .domain.engine import ModelSpecification
+from .domain.engine import ModelDescription, ModelSpecification
 from .domain.executor import BoundedExecutor
 from .domain.image_access import ImageAccess
 from .domain.images import ImageLimits
@@ -179,25 +180,30 @@ async def _start_metrics(
 async def _load_models(
     settings: Settings, metrics: Metrics, resources: AsyncExitStack
 ) -> ModelRegistry:
-    """Load every model; models of one device share the executor that owns it."""
+    """Load every model on the executor that owns its device; models of one device share it.
+
+    On a CPU, OpenMP keeps a team of threads for every thread that ever computed, and once the teams
+    together outnumber the cores it stops spinning between their steps: loading on another thread
+    than the executor's made a 4.5 ms decoder take 9.4 ms here.
+    """
     if settings.models.cpu_threads:
         device.set_thread_count(settings.models.cpu_threads)
-    engines = []
-    for model in settings.models.serve:
-        engine = await asyncio.to_thread(load_engine, _specification(model, settings))
-        resources.callback(engine.close)
-        engines.append(engine)
-    waiting = settings.limits.max_device_queue
-    executors = {
-        name: _executor(name, 1, waiting, metrics, resources)
-        for name in dict.fromkeys(engine.description.device for engine in engines)
-    }
-    models = [
-        ServedModel(engine, executors[engine.description.device], is_default=position == 0)
-        for position, engine in enumerate(engines)
-    ]
-    for one in (engine.description for engine in engines):
-        metrics.model_served(one.name, one.engine, one.device, one.precision, one.checkpoint_digest)
+    executors: dict[str, BoundedExecutor] = {}
+    models: list[ServedModel] = []
+    try:
+        for model in settings.models.serve:
+            specification = _specification(model, settings)
+            name = str(device.resolve(specification.device, specification.precision).device)
+            if name not in executors:
+                waiting = settings.limits.max_device_queue
+                executors[name] = BoundedExecutor(name, 1, waiting, metrics)
+            engine = (await executors[name].run(partial(load_engine, specification))).value
+            resources.callback(engine.close)
+            models.append(ServedModel(engine, executors[name], is_default=not models))
+            _describe(engine.description, metrics)
+    finally:  # undone first: no call may run on an engine that is closed
+        for executor in executors.values():
+            resources.push_async_callback(asyncio.to_thread, executor.close)
     return ModelRegistry(models)
 
 
@@ -205,7 +211,8 @@ def _segmentation_service(
     settings: Settings, models: ModelRegistry, metrics: Metrics, resources: AsyncExitStack
 ) -> SegmentationService:
     threads = settings.limits.pixel_threads or os.cpu_count() or 1
-    pixels = _executor("pixels", threads, settings.limits.max_pixel_queue, metrics, resources)
+    pixels = BoundedExecutor("pixels", threads, settings.limits.max_pixel_queue, metrics)
+    resources.push_async_callback(asyncio.to_thread, pixels.close)
     images = ImageAccess(
         pixels,
         image_limits(settings),
@@ -218,12 +225,10 @@ def _segmentation_service(
     )
 
 
-def _executor(
-    name: str, threads: int, max_waiting: int, metrics: Metrics, resources: AsyncExitStack
-) -> BoundedExecutor:
-    executor = BoundedExecutor(name, threads, max_waiting, metrics)
-    resources.push_async_callback(asyncio.to_thread, executor.close)
-    return executor
+def _describe(model: ModelDescription, metrics: Metrics) -> None:
+    metrics.model_served(
+        model.name, model.engine, model.device, model.precision, model.checkpoint_digest
+    )
 
 
 def _specification(model: ModelSettings, settings: Settings) -> ModelSpecification:
