@@ -56,7 +56,7 @@ class Preset:
 
 
 PRESETS = {
-    "cpu": Preset(steps=5800, coarse_share=0.88),
+    "cpu": Preset(steps=7000, coarse_share=0.88),
     "gpu": Preset(steps=60000, batch=128, fresh=64, peak_rate=2e-3, fine_size=160, workers=12),
     "smoke": Preset(
         steps=20, batch=4, fresh=2, warmup_steps=2, coarse_size=32, fine_size=64, open_scenes=4
