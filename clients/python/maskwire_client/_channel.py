@@ -87,7 +87,9 @@ def service_config(retry_attempts: int) -> str:
             "initialBackoff": "0.1s",
             "maxBackoff": "2s",
             "backoffMultiplier": 3,
-            "retryableStatusCodes": ["UNAVAILABLE"],
+            # gRPC answers CANCELLED for a server that stops in the instant in which a call arrives;
+            # what this client cancels itself is never sent again.
+            "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
         }
         config["methodConfig"] = [{"name": names, "retryPolicy": policy}]
         # When most calls fail anyway, retries stop: they would hold a struggling server down.

@@ -98,6 +98,9 @@ _UNLIMITED_MS = 2**31 - 1
 _KEEPALIVE_TIME_MS = 60_000
 _KEEPALIVE_TIMEOUT_MS = 20_000
 _MIN_CLIENT_PING_INTERVAL_MS = 10_000
+# At the end: for the last answers on their way out, and with no new call for so long.
+_FLUSH_S = 1.0
+_QUIET_S = 0.1
 
 
 class Recorder(Observer, CallRecorder, Protocol):
@@ -154,13 +157,16 @@ class GrpcServer:
         await asyncio.sleep(notice_s)
         self._admission.close()
         self._health.end_watches()
-        stopping = asyncio.create_task(self._server.stop(grace_s))
+        flush_s = min(_FLUSH_S, grace_s / 4)
         try:
-            async with asyncio.timeout(grace_s):
+            async with asyncio.timeout(grace_s - 2 * flush_s):
                 await self._admission.wait_until_idle()
         except TimeoutError:
             _log.warning("calls outlast the grace", in_flight=self._admission.in_flight)
-        await stopping
+        # gRPC answers CANCELLED, which says nothing, to a call that arrives in the instant of its
+        # stop: so it stops only when callers have been refused properly and none comes any more.
+        await self._admission.wait_until_quiet(_QUIET_S, at_most_s=flush_s)
+        await self._server.stop(flush_s)
 
 
 def build_server(

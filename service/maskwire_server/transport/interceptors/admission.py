@@ -22,6 +22,7 @@ class AdmissionInterceptor(Interceptor):
         self._max_in_flight_calls = max_in_flight_calls
         self._observer = observer
         self._in_flight = 0
+        self._refused_when_closed = 0
         self._closed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -44,9 +45,18 @@ class AdmissionInterceptor(Interceptor):
         """Return when no call is in flight."""
         await self._idle.wait()
 
+    async def wait_until_quiet(self, quiet_s: float, *, at_most_s: float) -> None:
+        """Return when no call had to be refused for `quiet_s`, or `at_most_s` have passed."""
+        loop = asyncio.get_running_loop()
+        end, seen = loop.time() + at_most_s, -1
+        while seen != self._refused_when_closed and loop.time() < end:
+            seen = self._refused_when_closed
+            await asyncio.sleep(quiet_s)
+
     async def intercept(self, call: Call, proceed: Proceed) -> Any:
         """Take the call or raise `SHUTTING_DOWN` or `OVERLOADED`."""
         if self._closed.is_set():
+            self._refused_when_closed += 1
             raise MaskwireError(
                 ErrorCode.SHUTTING_DOWN, "the server is shutting down; another one may serve this"
             )
