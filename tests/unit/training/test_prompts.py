@@ -26,7 +26,9 @@ def test_centre_click_of_an_object_at_the_border_stays_off_the_border() -> None:
 def test_corrective_click_marks_what_was_missed() -> None:
     truth, answer = _square(10, 50), _square(10, 50)
     answer[10:50, 30:50] = False
-    x, y, label = prompts.corrective_click(truth, answer)
+    click = prompts.corrective_click(truth, answer)
+    assert click is not None
+    x, y, label = click
     assert label == 1
     assert truth[int(y), int(x)]
     assert not answer[int(y), int(x)]
@@ -34,7 +36,9 @@ def test_corrective_click_marks_what_was_missed() -> None:
 
 def test_corrective_click_marks_what_was_taken_too_much() -> None:
     truth, answer = _square(10, 20), _square(10, 50)
-    x, y, label = prompts.corrective_click(truth, answer)
+    click = prompts.corrective_click(truth, answer)
+    assert click is not None
+    x, y, label = click
     assert label == 0
     assert answer[int(y), int(x)]
     assert not truth[int(y), int(x)]
