@@ -1,4 +1,4 @@
-"""Numbers about masks: area, tight box, stability score, overlap."""
+"""Numbers about masks: area, tight box, stability score."""
 
 from __future__ import annotations
 
@@ -42,9 +42,3 @@ def stability_score(
     """
     larger = int(np.count_nonzero(logits > threshold - offset))
     return int(np.count_nonzero(logits > threshold + offset)) / larger if larger else 0.0
-
-
-def mask_iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """Return the intersection over union of two bitmaps of one shape; 0 where both are empty."""
-    union = int(np.count_nonzero(first | second))
-    return int(np.count_nonzero(first & second)) / union if union else 0.0

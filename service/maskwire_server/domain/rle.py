@@ -222,8 +222,3 @@ def decode_counts(
     columns = np.repeat(values, counts).reshape(size.width_px, size.height_px)
     cv2.transpose(columns, dst=bitmap.view(np.uint8))
     return bitmap
-
-
-def area_of_counts(counts: NDArray[np.uint32]) -> int:
-    """Return the number of object pixels that run lengths describe."""
-    return int(counts[1::2].sum(dtype=np.uint64))

@@ -1,14 +1,13 @@
-"""Area, box, stability and overlap of masks."""
+"""Area, box and stability of masks."""
 
 from __future__ import annotations
 
 import numpy as np
 from hypothesis import given
-from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from maskwire_server.domain.geometry import Box
-from maskwire_server.domain.mask_measures import area, bounding_box, mask_iou, stability_score
+from maskwire_server.domain.mask_measures import area, bounding_box, stability_score
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=20)
 
@@ -38,13 +37,3 @@ def test_stability_is_the_ratio_of_areas_at_the_two_thresholds():
     assert stability_score(logits, offset=0.5, threshold=1.0) == 1 / 3
     assert stability_score(np.full((4, 4), -9.0, dtype=np.float32)) == 0.0
     assert stability_score(np.full((4, 4), 9.0, dtype=np.float32)) == 1.0
-
-
-@given(st.data())
-def test_iou_counts_pixels(data):
-    shape = data.draw(SHAPES)
-    first = data.draw(hnp.arrays(np.bool_, shape))
-    second = data.draw(hnp.arrays(np.bool_, shape))
-    union = sum((first | second).ravel().tolist())
-    expected = sum((first & second).ravel().tolist()) / union if union else 0.0
-    assert mask_iou(first, second) == expected
