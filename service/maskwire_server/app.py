@@ -34,6 +34,7 @@ from .observability.metrics import Metrics
 from .observability.metrics_server import MetricsServer
 from .settings import ModelSettings, Settings
 from .transport.server import GrpcServer, build_server
+from .transport.services import DomainServices
 
 _log = structlog.get_logger(__name__)
 
@@ -78,7 +79,8 @@ class Application:
             metrics_server = await _start_metrics(settings, metrics, resources)
             models = await _load_models(settings, metrics, resources)
             segmentation = _segmentation_service(settings, models, metrics, resources)
-            grpc_server = build_server(settings, segmentation, models, metrics)
+            domain = DomainServices(segmentation=segmentation, models=models)
+            grpc_server = build_server(settings, domain, metrics)
             resources.push_async_callback(
                 grpc_server.drain_and_stop,
                 notice_s=settings.grpc.drain_notice_s,

@@ -29,7 +29,9 @@ def prompt_kinds(prompts: Sequence[Prompt]) -> frozenset[PromptKind]:
     return frozenset(_kind(prompt) for prompt in prompts)
 
 
-def group_prompts(prompts: Sequence[Prompt], size: ImageSize) -> tuple[ObjectPrompts, ...]:
+def group_prompts(
+    prompts: Sequence[Prompt], size: ImageSize, *, first_free_id: int = 1
+) -> tuple[ObjectPrompts, ...]:
     """Check visual prompts against the image and gather them into objects.
 
     Decodes mask prompts, so it blocks where there are any. Boxes are clipped to the image.
@@ -37,6 +39,8 @@ def group_prompts(prompts: Sequence[Prompt], size: ImageSize) -> tuple[ObjectPro
     Args:
         prompts: Points, boxes and masks.
         size: Size of the image.
+        first_free_id: Smallest id to give to an object without one; a session passes one that it
+            never used.
 
     Returns:
         The objects in the order of their first prompts.
@@ -47,7 +51,7 @@ def group_prompts(prompts: Sequence[Prompt], size: ImageSize) -> tuple[ObjectPro
             of which nothing but an empty mask is known.
     """
     used = {prompt.object_id for prompt in prompts if prompt.object_id is not None}
-    free = (number for number in itertools.count(1) if number not in used)
+    free = (number for number in itertools.count(first_free_id) if number not in used)
     drafts: dict[int, _Draft] = {}
     shared_point_id: int | None = None
     for prompt in prompts:

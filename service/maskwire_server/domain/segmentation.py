@@ -110,7 +110,8 @@ class SegmentedMask:
         alternative: Rank among the object's alternatives, 0 is the best.
         score: 0 to 1; its meaning is `score_kind`.
         score_kind: What the score means.
-        stability_score: IoU of the masks at a higher and a lower threshold, 0 to 1.
+        stability_score: IoU of the masks at a higher and a lower threshold, 0 to 1; None where it
+            was not computed.
         area_px: Pixels of the object.
         box: Tight half-open box in pixels, None for an empty mask.
         encoded: The mask in the encoding asked for; None for `MaskEncoding.NONE`.
@@ -122,7 +123,7 @@ class SegmentedMask:
     alternative: int
     score: float
     score_kind: ScoreKind
-    stability_score: float
+    stability_score: float | None
     area_px: int
     box: Box | None
     encoded: EncodedMask | None

@@ -6,38 +6,18 @@ Which domain objects answer is decided by the composition root, which calls `bui
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 import grpc
 import structlog
-from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from maskwire.v1 import (
-    file_pb2,
-    file_pb2_grpc,
-    job_service_pb2,
-    job_service_pb2_grpc,
-    model_pb2,
-    model_pb2_grpc,
-    realtime_pb2,
-    realtime_pb2_grpc,
-    reconstruction_pb2,
-    reconstruction_pb2_grpc,
-    segmentation_pb2,
-    segmentation_pb2_grpc,
-    video_pb2,
-    video_pb2_grpc,
-)
-
-from ..domain.models import ModelRegistry
 from ..domain.observer import Observer
-from ..domain.segmentation_service import SegmentationService
 from ..settings import GrpcSettings, Settings
 from .health import HealthServicer
 from .interceptors.access_log import AccessLogInterceptor
@@ -48,48 +28,10 @@ from .interceptors.metrics import CallRecorder, MetricsInterceptor
 from .interceptors.pipeline import CallPipeline
 from .interceptors.request_id import RequestIdInterceptor
 from .interceptors.validation import ValidationInterceptor
-from .servicers.models import ModelServicer
-from .servicers.segmentation import SegmentationServicer
+from .services import Binding, DomainServices, bind
 from .validation import RequestValidator
 
 _log = structlog.get_logger(__name__)
-
-_SERVED: tuple[ServiceDescriptor, ...] = (
-    segmentation_pb2.DESCRIPTOR.services_by_name["SegmentationService"],
-    model_pb2.DESCRIPTOR.services_by_name["ModelService"],
-)
-
-# Services whose domain part does not exist yet: the generated base servicers answer UNIMPLEMENTED.
-_UNSERVED: tuple[
-    tuple[ServiceDescriptor, Callable[[Any, grpc.aio.Server], None], Callable[[], object]], ...
-] = (
-    (
-        file_pb2.DESCRIPTOR.services_by_name["FileService"],
-        file_pb2_grpc.add_FileServiceServicer_to_server,
-        file_pb2_grpc.FileServiceServicer,
-    ),
-    (
-        job_service_pb2.DESCRIPTOR.services_by_name["JobService"],
-        job_service_pb2_grpc.add_JobServiceServicer_to_server,
-        job_service_pb2_grpc.JobServiceServicer,
-    ),
-    (
-        realtime_pb2.DESCRIPTOR.services_by_name["RealtimeService"],
-        realtime_pb2_grpc.add_RealtimeServiceServicer_to_server,
-        realtime_pb2_grpc.RealtimeServiceServicer,
-    ),
-    (
-        reconstruction_pb2.DESCRIPTOR.services_by_name["ReconstructionService"],
-        reconstruction_pb2_grpc.add_ReconstructionServiceServicer_to_server,
-        reconstruction_pb2_grpc.ReconstructionServiceServicer,
-    ),
-    (
-        video_pb2.DESCRIPTOR.services_by_name["VideoService"],
-        video_pb2_grpc.add_VideoServiceServicer_to_server,
-        video_pb2_grpc.VideoServiceServicer,
-    ),
-)
-_ALL: tuple[ServiceDescriptor, ...] = (*_SERVED, *(service for service, _, _ in _UNSERVED))
 
 # Live sessions tell about a bad message in-band and go on.
 _IN_BAND_PATHS = ("/maskwire.v1.RealtimeService/RunSession",)
@@ -115,9 +57,11 @@ class GrpcServer:
         server: grpc.aio.Server,
         health_servicer: HealthServicer,
         admission: AdmissionInterceptor,
+        bindings: Sequence[Binding],
         address: tuple[str, int],
     ) -> None:
         self._server = server
+        self._bindings = bindings
         self._health = health_servicer
         self._admission = admission
         self._host, self._port = address
@@ -139,10 +83,13 @@ class GrpcServer:
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}: is the port taken?") from error
         self._port = port
-        for service in _SERVED:
-            await self._health.set(service.full_name, health_pb2.HealthCheckResponse.SERVING)
-        for service, _, _ in _UNSERVED:
-            await self._health.set(service.full_name, health_pb2.HealthCheckResponse.NOT_SERVING)
+        for binding in self._bindings:
+            status = (
+                health_pb2.HealthCheckResponse.SERVING
+                if binding.is_served
+                else health_pb2.HealthCheckResponse.NOT_SERVING
+            )
+            await self._health.set(binding.descriptor.full_name, status)
         await self._server.start()
         return port
 
@@ -169,20 +116,15 @@ class GrpcServer:
         await self._server.stop(flush_s)
 
 
-def build_server(
-    settings: Settings,
-    segmentation: SegmentationService,
-    models: ModelRegistry,
-    recorder: Recorder,
-) -> GrpcServer:
+def build_server(settings: Settings, domain: DomainServices, recorder: Recorder) -> GrpcServer:
     """Build the server with all services; call it on the event loop that is to run it.
 
     Args:
         settings: The groups `grpc` and `limits` are used.
-        segmentation: Answers `SegmentationService`.
-        models: Answers `ModelService`.
+        domain: What answers the calls.
         recorder: Receives measurements.
     """
+    bindings = bind(domain)
     admission = AdmissionInterceptor(settings.limits.max_in_flight_calls, recorder)
     pipeline = CallPipeline(
         [
@@ -192,48 +134,36 @@ def build_server(
             ErrorInterceptor(),
             admission,
             DeadlineInterceptor(settings.grpc.default_deadline_s, settings.grpc.max_deadline_s),
-            ValidationInterceptor(_warm_validator(), exempt_paths=_IN_BAND_PATHS),
+            ValidationInterceptor(_warm_validator(bindings), exempt_paths=_IN_BAND_PATHS),
         ]
     )
     server = grpc.aio.server(
         interceptors=[pipeline], options=list(_channel_options(settings.grpc).items())
     )
-    _add_services(server, segmentation, models)
+    for binding in bindings:
+        binding.add_to_server(binding.servicer, server)
     health_servicer = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if settings.grpc.enable_reflection:
-        names = [service.full_name for service in _ALL]
+        names = [binding.descriptor.full_name for binding in bindings]
         reflection.enable_server_reflection(
             (*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server
         )
     if settings.grpc.enable_channelz:
         channelz.add_channelz_servicer(server)
-    return GrpcServer(server, health_servicer, admission, (settings.grpc.host, settings.grpc.port))
+    address = (settings.grpc.host, settings.grpc.port)
+    return GrpcServer(server, health_servicer, admission, bindings, address)
 
 
-def _add_services(
-    server: grpc.aio.Server, segmentation: SegmentationService, models: ModelRegistry
-) -> None:
-    segmentation_pb2_grpc.add_SegmentationServiceServicer_to_server(
-        # The stubs call every method abstract; at run time those that are missing answer
-        # UNIMPLEMENTED.
-        SegmentationServicer(segmentation),  # type: ignore[abstract]
-        server,
-    )
-    model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(models), server)
-    for _, add_to_server, make_servicer in _UNSERVED:
-        add_to_server(make_servicer(), server)
-
-
-def _warm_validator() -> RequestValidator:
+def _warm_validator(bindings: Sequence[Binding]) -> RequestValidator:
     validator = RequestValidator()
-    validator.warm(_request_examples())
+    validator.warm(_request_examples(bindings))
     return validator
 
 
-def _request_examples() -> Iterator[Message]:
-    for service in _ALL:
-        for method in service.methods:
+def _request_examples(bindings: Sequence[Binding]) -> Iterator[Message]:
+    for binding in bindings:
+        for method in binding.descriptor.methods:
             yield GetMessageClass(method.input_type)()
 
 

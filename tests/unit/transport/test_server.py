@@ -28,6 +28,7 @@ from maskwire_server.domain.segmentation import (
 from maskwire_server.observability.metrics import Metrics
 from maskwire_server.settings import GrpcSettings, LimitSettings, Settings
 from maskwire_server.transport.server import GrpcServer, build_server
+from maskwire_server.transport.services import DomainServices
 from tests.support.grpc_serving import reason
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -63,7 +64,7 @@ def make_server(segmentation: Any, **grpc_settings: Any) -> GrpcServer:
         limits=LimitSettings(),
     )
     models: Any = None
-    return build_server(settings, segmentation, models, Metrics())
+    return build_server(settings, DomainServices(segmentation, models), Metrics())
 
 
 @asynccontextmanager
@@ -171,7 +172,7 @@ async def test_health_answers_when_calls_are_refused():
     settings = Settings(grpc=GrpcSettings(port=0), limits=LimitSettings(max_in_flight_calls=1))
     models: Any = None
     service: Any = segmentation
-    server = build_server(settings, service, models, Metrics())
+    server = build_server(settings, DomainServices(service, models), Metrics())
     port = await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         taken = asyncio.ensure_future(ask(channel))

@@ -93,7 +93,8 @@ def segmented_mask_to_proto(
     if options.include_scores:
         message.score = mask.score
         message.score_kind = _SCORE_KINDS[mask.score_kind]
-        message.stability_score = mask.stability_score
+        if mask.stability_score is not None:
+            message.stability_score = mask.stability_score
     if options.include_boxes and mask.box is not None:
         message.normalized_box.CopyFrom(normalized_box_to_proto(mask.box, size))
     return message

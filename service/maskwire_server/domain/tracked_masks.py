@@ -1,0 +1,230 @@
+"""From a tracker's sightings to the masks of an answer: states, what changed, what is sent.
+
+Shared by live sessions and stored video. `ObjectHistory` remembers of each object how it fared and
+which mask was sent last; everything else here is pure. Works on full-resolution bitmaps, so it
+runs on the executor for pixels.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .geometry import Box, ImageSize
+from .logits import MaskLogits
+from .mask_measures import area, bounding_box
+from .masks import MaskEncoding, encode_mask
+from .segmentation import MaskOptions, ScoreKind, SegmentedMask
+from .tracking import ObjectSighting
+
+VISIBLE_FROM = 0.5
+"""Presence from which an object counts as visible: the sign of SAM 2's object score."""
+
+
+class ObjectState(enum.Enum):
+    """How a tracked object fares; the members are the contract's."""
+
+    TRACKED = "tracked"
+    """It is seen."""
+    LOST = "lost"
+    """It is not seen in this frame."""
+    FOUND_AGAIN = "found_again"
+    """It is seen again after it was lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaskDelta:
+    """How masks that hardly change are sent; the fields are the contract's `MaskDelta`."""
+
+    mark_unchanged: bool = False
+    crop_to_box: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observation:
+    """An object in a frame, at the frame's resolution.
+
+    Attributes:
+        object_id: The object.
+        bitmap: Shape (height, width), bool; all false where the object is lost.
+        box: Tight box of the bitmap, None where it is empty.
+        logits: The mask at the engine's resolution.
+        presence: Probability that the object is visible, 0 to 1.
+        state: How it fares.
+        is_new: Whether it appeared in this frame.
+    """
+
+    object_id: int
+    bitmap: NDArray[np.bool_]
+    box: Box | None
+    logits: MaskLogits
+    presence: float
+    state: ObjectState
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedMask:
+    """The mask of an object in a frame of a video; the fields are the contract's `TrackedMask`.
+
+    Attributes:
+        mask: The mask; `encoded` is None where unchanged or lost.
+        state: How the object fares.
+        unchanged: Whether the mask equals the last one sent for the object.
+        crop: What part of the frame the encoded mask covers; None for all of it.
+        is_new: Whether the object appeared in this frame.
+    """
+
+    mask: SegmentedMask
+    state: ObjectState
+    unchanged: bool
+    crop: Box | None
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _SentMask:
+    """A mask that was sent, cropped to its box and packed to bits, so that many can be kept."""
+
+    box: Box | None
+    bits: NDArray[np.uint8]
+    is_visible: bool
+
+
+class ObjectHistory:
+    """How each object fared, and the mask last sent for it."""
+
+    def __init__(self) -> None:
+        self._visible: dict[int, bool] = {}
+        self._sent: dict[int, _SentMask] = {}
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that the remembered masks hold."""
+        return sum(sent.bits.nbytes for sent in self._sent.values())
+
+    def observe(
+        self, sightings: Sequence[ObjectSighting], size: ImageSize
+    ) -> tuple[Observation, ...]:
+        """Bring sightings to the frame's resolution and tell how each object fares."""
+        return tuple(self._observe(sighting, size) for sighting in sightings)
+
+    def has_changed(self, observations: Sequence[Observation], iou_threshold: float) -> bool:
+        """Whether an answer is due that is sent on change only.
+
+        That is: an object appeared, vanished, returned or is gone for good, or its IoU with the
+        mask last sent fell below the threshold.
+        """
+        if {one.object_id for one in observations} != self._sent.keys():
+            return True
+        return any(
+            _iou(self._sent[one.object_id], one) < iou_threshold
+            if one.box is not None and self._sent[one.object_id].is_visible
+            else (one.box is not None) != self._sent[one.object_id].is_visible
+            for one in observations
+        )
+
+    def send(
+        self, observations: Sequence[Observation], options: MaskOptions, delta: MaskDelta
+    ) -> tuple[TrackedMask, ...]:
+        """Encode observations for an answer, and remember them as sent."""
+        return tuple(
+            self._send(index, one, options, delta) for index, one in enumerate(observations)
+        )
+
+    def is_lost(self, object_id: int) -> bool:
+        """Whether the object was not visible when it was last observed."""
+        return not self._visible.get(object_id, True)
+
+    def resume(self, object_id: int, *, is_visible: bool) -> None:
+        """Begin with an object that was tracked elsewhere."""
+        self._visible[object_id] = is_visible
+
+    def forget(self, object_ids: Collection[int]) -> None:
+        """Forget objects."""
+        for object_id in object_ids:
+            self._visible.pop(object_id, None)
+            self._sent.pop(object_id, None)
+
+    def clear(self) -> None:
+        """Forget all objects."""
+        self._visible.clear()
+        self._sent.clear()
+
+    def _observe(self, sighting: ObjectSighting, size: ImageSize) -> Observation:
+        is_visible = sighting.presence >= VISIBLE_FROM
+        bitmap = (
+            sighting.logits.to_bitmap(size)
+            if is_visible
+            else np.zeros((size.height_px, size.width_px), dtype=np.bool_)
+        )
+        box = bounding_box(bitmap) if is_visible else None
+        before = self._visible.get(sighting.object_id)
+        self._visible[sighting.object_id] = box is not None
+        state = ObjectState.TRACKED if box is not None else ObjectState.LOST
+        if before is False and box is not None:
+            state = ObjectState.FOUND_AGAIN
+        return Observation(
+            object_id=sighting.object_id,
+            bitmap=bitmap,
+            box=box,
+            logits=sighting.logits,
+            presence=sighting.presence,
+            state=state,
+            is_new=before is None,
+        )
+
+    def _send(
+        self, index: int, one: Observation, options: MaskOptions, delta: MaskDelta
+    ) -> TrackedMask:
+        last, sent = self._sent.get(one.object_id), _packed(one)
+        self._sent[one.object_id] = sent
+        unchanged = delta.mark_unchanged and last is not None and _equal(last, sent)
+        crop = one.box if delta.crop_to_box else None
+        encoded = None
+        if not unchanged and one.box is not None and options.encoding is not MaskEncoding.NONE:
+            shown = one.bitmap if crop is None else np.ascontiguousarray(_inside(one.bitmap, crop))
+            encoded = encode_mask(shown, options.encoding)
+        mask = SegmentedMask(
+            index=index,
+            object_id=one.object_id,
+            alternative=0,
+            score=one.presence,
+            score_kind=ScoreKind.OBJECT_PRESENCE,
+            stability_score=None,
+            area_px=area(one.bitmap) if one.box is not None else 0,
+            box=one.box,
+            encoded=encoded,
+            logits=one.logits if options.include_logits and not unchanged else None,
+        )
+        shown_crop = crop if encoded is not None else None
+        return TrackedMask(mask, one.state, unchanged, shown_crop, one.is_new)
+
+
+def _inside(bitmap: NDArray[np.bool_], box: Box) -> NDArray[np.bool_]:
+    return bitmap[int(box.y_min) : int(box.y_max), int(box.x_min) : int(box.x_max)]
+
+
+def _packed(one: Observation) -> _SentMask:
+    if one.box is None:
+        return _SentMask(None, np.empty(0, np.uint8), is_visible=False)
+    return _SentMask(one.box, np.packbits(_inside(one.bitmap, one.box)), is_visible=True)
+
+
+def _equal(first: _SentMask, second: _SentMask) -> bool:
+    return first.box == second.box and np.array_equal(first.bits, second.bits)
+
+
+def _iou(sent: _SentMask, one: Observation) -> float:
+    """IoU of a mask that was sent with a later one; both are visible."""
+    if sent.box is None:
+        return 0.0
+    rows, columns = int(sent.box.height), int(sent.box.width)
+    before = np.unpackbits(sent.bits, count=rows * columns).reshape(rows, columns).view(np.bool_)
+    intersection = int(np.count_nonzero(before & _inside(one.bitmap, sent.box)))
+    union = int(np.count_nonzero(before)) + area(one.bitmap) - intersection
+    return intersection / union if union else 1.0

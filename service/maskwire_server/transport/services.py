@@ -1,0 +1,97 @@
+"""Which servicer answers which service of the contract, and what it needs from the domain.
+
+A service whose domain part is None is registered with its generated base servicer, whose methods
+answer UNIMPLEMENTED.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
+
+from maskwire.v1 import (
+    file_pb2,
+    file_pb2_grpc,
+    job_service_pb2,
+    job_service_pb2_grpc,
+    model_pb2,
+    model_pb2_grpc,
+    realtime_pb2,
+    realtime_pb2_grpc,
+    reconstruction_pb2,
+    reconstruction_pb2_grpc,
+    segmentation_pb2,
+    segmentation_pb2_grpc,
+    video_pb2,
+    video_pb2_grpc,
+)
+
+from ..domain.models import ModelRegistry
+from ..domain.segmentation_service import SegmentationService
+from .servicers.models import ModelServicer
+from .servicers.segmentation import SegmentationServicer
+
+
+@dataclass(frozen=True, slots=True)
+class DomainServices:
+    """The domain objects that answer calls; the composition root makes them.
+
+    Attributes:
+        segmentation: Answers `SegmentationService`.
+        models: Answers `ModelService`.
+    """
+
+    segmentation: SegmentationService
+    models: ModelRegistry
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A service with what answers it.
+
+    Attributes:
+        descriptor: The service.
+        add_to_server: The generated function that registers a servicer.
+        servicer: The servicer.
+        is_served: Whether any of its methods is implemented.
+    """
+
+    descriptor: ServiceDescriptor
+    add_to_server: Callable[[Any, grpc.aio.Server], None]
+    servicer: object
+    is_served: bool
+
+
+def bind(domain: DomainServices) -> tuple[Binding, ...]:
+    """Return every service of the contract with its servicer."""
+    return (
+        _binding(
+            segmentation_pb2.DESCRIPTOR,
+            segmentation_pb2_grpc,
+            # The stubs call every method abstract; at run time those that are missing answer
+            # UNIMPLEMENTED.
+            SegmentationServicer(domain.segmentation),  # type: ignore[abstract]
+        ),
+        _binding(model_pb2.DESCRIPTOR, model_pb2_grpc, ModelServicer(domain.models)),
+        _binding(realtime_pb2.DESCRIPTOR, realtime_pb2_grpc, None),
+        _binding(video_pb2.DESCRIPTOR, video_pb2_grpc, None),
+        _binding(file_pb2.DESCRIPTOR, file_pb2_grpc, None),
+        _binding(job_service_pb2.DESCRIPTOR, job_service_pb2_grpc, None),
+        _binding(reconstruction_pb2.DESCRIPTOR, reconstruction_pb2_grpc, None),
+    )
+
+
+def _binding(file: FileDescriptor, generated: Any, servicer: object | None) -> Binding:
+    """Bind the one service of a file; `generated` is its `_pb2_grpc` module."""
+    (descriptor,) = file.services_by_name.values()
+    base = getattr(generated, f"{descriptor.name}Servicer")
+    return Binding(
+        descriptor=descriptor,
+        add_to_server=getattr(generated, f"add_{descriptor.name}Servicer_to_server"),
+        servicer=base() if servicer is None else servicer,
+        is_served=servicer is not None,
+    )
