@@ -181,7 +181,9 @@ class SessionConfig(_message.Message):
     """
     resume_seed: _builtins.bytes
     """What ExportSeed gave in a session of the same model, here or on another server: the objects go
-    on with their ids and masks.
+    on with their ids and masks, and the next frame may be any later one. Fields that are unset
+    here are as they were in that session; an object that no longer fits the seed (one lost so long
+    ago that its last frame was not kept) is not brought back.
     """
     @_builtins.property
     def mask_options(self) -> _mask_pb2.MaskOptions:
@@ -323,7 +325,7 @@ class SessionFrame(_message.Message):
 
     @_builtins.property
     def prompts(self) -> _containers.RepeatedCompositeFieldContainer[_prompt_pb2.Prompt]:
-        """Prompts on this very frame, at most 4096; the frame is then never dropped."""
+        """Prompts on this very frame, at most 4096; the frame is then never dropped, and always answered."""
 
     def __init__(
         self,
@@ -397,11 +399,15 @@ class SessionControl(_message.Message):
 
     @_builtins.property
     def clear_prompts(self) -> Global___ClearPrompts:
-        """Forgets the prompts of objects on the latest frame, but not the objects."""
+        """Forgets the prompts of objects on the latest frame, but not the objects: one that was followed
+        into the frame goes back to the mask that it had, one that began there keeps its mask.
+        """
 
     @_builtins.property
     def set_paused(self) -> Global___SetPaused:
-        """Stops or restarts tracking: frames are received and answered without masks while paused."""
+        """Stops or restarts tracking. While paused, frames are answered without masks and not looked at
+        (one with prompts is an in-band FAILED_PRECONDITION); prompts on held frames are carried out.
+        """
 
     @_builtins.property
     def reset(self) -> Global___ResetSession:
@@ -413,7 +419,9 @@ class SessionControl(_message.Message):
 
     @_builtins.property
     def end(self) -> Global___EndSession:
-        """Says that no more requests follow; the server answers everything and ends the stream with OK."""
+        """Says that no more requests follow; the server answers everything and ends the stream with OK.
+        Closing the client's half of the stream does the same.
+        """
 
     def __init__(
         self,
@@ -777,12 +785,15 @@ class SessionFrameResult(_message.Message):
 
     @_builtins.property
     def masks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrackedMask]:
-        """The masks, one for each object, or its alternatives right after a prompt."""
+        """The masks. For a frame: one for each object. For prompts: those of the prompted objects on the
+        frame that was prompted, with their alternatives where return_multiple_masks asks for them; the
+        score of a prompted object is the predicted IoU, as score_kind says.
+        """
 
     @_builtins.property
     def dropped_frames(self) -> _containers.RepeatedCompositeFieldContainer[Global___DroppedFrame]:
-        """Frames without an answer of their own since the last answer; the server keeps at most 4096
-        and ends the session rather than lose count.
+        """Frames without an answer of their own since the last answer. The server never loses count:
+        before it would, it answers a frame that the sampling leaves out, or stops reading.
         """
 
     @_builtins.property
@@ -842,9 +853,9 @@ class SessionHeartbeat(_message.Message):
     frames_received: _builtins.int
     """Frames received so far."""
     frames_answered: _builtins.int
-    """Frames answered so far."""
+    """Frames answered so far, with a result or an error."""
     frames_dropped: _builtins.int
-    """Frames dropped so far."""
+    """Frames dropped so far, by the drop policy or the sampling."""
     def __init__(
         self,
         *,
@@ -935,7 +946,7 @@ class SessionEnded(_message.Message):
     frames_received: _builtins.int
     """Frames received."""
     frames_answered: _builtins.int
-    """Frames answered."""
+    """Frames answered, with a result or an error; received = answered + dropped."""
     frames_dropped: _builtins.int
     """Frames dropped, by the drop policy or the sampling."""
     @_builtins.property
