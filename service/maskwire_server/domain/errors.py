@@ -23,6 +23,12 @@ class ErrorCode(enum.Enum):
     """No model of that name is served."""
     FILE_NOT_FOUND = enum.auto()
     """No stored file of that name belongs to the caller."""
+    OUT_OF_RANGE = enum.auto()
+    """A position lies past the end of what is there."""
+    QUOTA_EXCEEDED = enum.auto()
+    """The tenant has used up what it may have; the message names the limit."""
+    STORAGE_UNAVAILABLE = enum.auto()
+    """The file store failed; try again later."""
     UNSUPPORTED_BY_MODEL = enum.auto()
     """The request is valid, but the chosen model cannot serve it; the message says what could."""
     SOURCE_DISABLED = enum.auto()
