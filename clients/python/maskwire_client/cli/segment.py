@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-import enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..images import EncodedImage, ImageReference, load_image
-from ..options import MaskEncoding, Rendering
+from ..options import Rendering
 from ..prompts import MaskPrompt
 from .connection import ConfigOption, Connection, LocalOption, ServerOption, TimeoutOption
 from .console import messages, print_json, results
 from .exit_codes import ExitCode
 from .failures import CommandFailure
+from .options import ENCODINGS, FormatOption, JsonOption, MaskFormat, ModelOption
 from .prompts import EXAMPLES, parse_box, parse_mask, parse_point
 from .reports import mask_table, summary_table, to_json, write_files
 
 __all__ = ["segment"]
 
 DEFAULT_FOLDER = Path("maskwire-output")
-
-
-class MaskFormat(enum.Enum):
-    """The forms of masks that `--format` offers."""
-
-    RLE = "rle"
-    PNG = "png"
-    POLYGONS = "polygons"
-
-
-_ENCODINGS = {
-    MaskFormat.RLE: MaskEncoding.COCO_RLE,
-    MaskFormat.PNG: MaskEncoding.PNG_8BIT,
-    MaskFormat.POLYGONS: MaskEncoding.POLYGONS,
-}
-
 
 ImageArgument = Annotated[
     str, typer.Argument(metavar="IMAGE", help="File, https: or data: URI, or sha256: digest.")
@@ -61,10 +45,6 @@ TextOptions = Annotated[
     list[str] | None,
     typer.Option("--text", metavar="TEXT", help="Concept, for models that take text."),
 ]
-ModelOption = Annotated[str, typer.Option("--model", help="Name; none is the server's default.")]
-FormatOption = Annotated[
-    MaskFormat, typer.Option("--format", help="Form of the masks; png adds a file for each.")
-]
 MultipleOption = Annotated[
     bool, typer.Option("--multiple", help="Return alternatives for each object.")
 ]
@@ -79,7 +59,6 @@ OutOption = Annotated[
         help=f"Folder for overlay.png and masks.json; {DEFAULT_FOLDER} unless --json is given.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the masks as JSON.")]
 
 
 def segment(
@@ -122,14 +101,14 @@ def segment(
             masks=parsed_masks,
             texts=texts or (),
             model=model,
-            encoding=_ENCODINGS[mask_format],
+            encoding=ENCODINGS[mask_format],
             return_multiple_masks=multiple or max_masks is not None,
             max_masks=max_masks,
             renderings=[Rendering()] if folder is not None else [],
             timeout_s=timeout_s,
         )
     name = Path(image).name if isinstance(source, EncodedImage) else image
-    written = write_files(result, folder, name, _ENCODINGS[mask_format]) if folder else []
+    written = write_files(result, folder, name, ENCODINGS[mask_format]) if folder else []
     if as_json:
         print_json(to_json(result, name, written))
         return
