@@ -29,6 +29,18 @@ class ErrorCode(enum.Enum):
     """The tenant has used up what it may have; the message names the limit."""
     STORAGE_UNAVAILABLE = enum.auto()
     """The file store failed; try again later."""
+    OBJECT_NOT_FOUND = enum.auto()
+    """The session has no object of that id."""
+    FRAME_NOT_HELD = enum.auto()
+    """The session does not hold the frame (any more) that prompts are about."""
+    SESSION_STATE = enum.auto()
+    """The request is valid, but not at this point of the session; the message says what is due."""
+    SEED_REFUSED = enum.auto()
+    """The seed does not fit this server, this model or this caller; begin a new session."""
+    SESSION_OVER = enum.auto()
+    """The session's time is up: resume it from its seed, here or elsewhere."""
+    DATA_LOSS = enum.auto()
+    """A file is broken or cut off: what was readable is answered, the rest cannot be."""
     UNSUPPORTED_BY_MODEL = enum.auto()
     """The request is valid, but the chosen model cannot serve it; the message says what could."""
     SOURCE_DISABLED = enum.auto()

@@ -33,6 +33,12 @@ STATUS_OF_CODE: Mapping[ErrorCode, grpc.StatusCode] = {
     ErrorCode.OUT_OF_RANGE: grpc.StatusCode.OUT_OF_RANGE,
     ErrorCode.QUOTA_EXCEEDED: grpc.StatusCode.RESOURCE_EXHAUSTED,
     ErrorCode.STORAGE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    ErrorCode.OBJECT_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    ErrorCode.FRAME_NOT_HELD: grpc.StatusCode.NOT_FOUND,
+    ErrorCode.SESSION_STATE: grpc.StatusCode.FAILED_PRECONDITION,
+    ErrorCode.SEED_REFUSED: grpc.StatusCode.FAILED_PRECONDITION,
+    ErrorCode.SESSION_OVER: grpc.StatusCode.UNAVAILABLE,
+    ErrorCode.DATA_LOSS: grpc.StatusCode.DATA_LOSS,
     ErrorCode.UNSUPPORTED_BY_MODEL: grpc.StatusCode.FAILED_PRECONDITION,
     ErrorCode.SOURCE_DISABLED: grpc.StatusCode.FAILED_PRECONDITION,
     ErrorCode.PAYLOAD_TOO_LARGE: grpc.StatusCode.INVALID_ARGUMENT,
@@ -49,6 +55,8 @@ _RESOURCE_TYPES: Mapping[ErrorCode, str] = {
     ErrorCode.MODEL_UNAVAILABLE: "model",
     ErrorCode.UNSUPPORTED_BY_MODEL: "model",
     ErrorCode.FILE_NOT_FOUND: "file",
+    ErrorCode.OBJECT_NOT_FOUND: "object",
+    ErrorCode.FRAME_NOT_HELD: "frame",
 }
 
 # A status travels in trailers, of which clients take 8 KiB (gRPC's soft limit) in all: the message
