@@ -24,6 +24,7 @@ _BY_STATUS: Mapping[grpc.StatusCode, type[MaskwireError]] = {
     grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDenied,
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.ResourceExhausted,
     grpc.StatusCode.FAILED_PRECONDITION: errors.FailedPrecondition,
+    grpc.StatusCode.DATA_LOSS: errors.DataLoss,
     grpc.StatusCode.UNIMPLEMENTED: errors.Unimplemented,
     grpc.StatusCode.UNAVAILABLE: errors.Unavailable,
     grpc.StatusCode.UNAUTHENTICATED: errors.Unauthenticated,
@@ -58,13 +59,32 @@ def error_from_rpc(error: grpc.RpcError, request_id: str = "") -> MaskwireError:
     call = cast(_FailedCall, error)
     rich = _rich_status(error)
     details = rich if rich is not None else status_pb2.Status()
+    message = details.message or call.details() or call.code().name
+    return _error(call.code(), message, details, request_id)
+
+
+def error_from_status(status: status_pb2.Status, request_id: str = "") -> MaskwireError:
+    """Return the exception for a status that came within an answer.
+
+    Args:
+        status: What the server says.
+        request_id: Identifier that the call was sent with.
+    """
+    by_number = {code.value[0]: code for code in grpc.StatusCode}
+    code = by_number.get(status.code, grpc.StatusCode.UNKNOWN)
+    return _error(code, status.message or code.name, status, request_id)
+
+
+def _error(
+    code: grpc.StatusCode, message: str, details: status_pb2.Status, request_id: str
+) -> MaskwireError:
     info = _detail(details, error_details_pb2.ErrorInfo())
     retry = _detail(details, error_details_pb2.RetryInfo())
     resource = _detail(details, error_details_pb2.ResourceInfo())
     request = _detail(details, error_details_pb2.BadRequest())
-    return _class_for(call.code(), info.reason if info else "")(
-        details.message or call.details() or call.code().name,
-        status=call.code().name,
+    return _class_for(code, info.reason if info else "")(
+        message,
+        status=code.name,
         reason=info.reason if info else "",
         request_id=request_id,
         violations=tuple(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from .images import EncodedImage, ImageReference
 from .masks import (
     CocoRle,
     CocoRleCounts,
+    CroppedMask,
     EncodedMask,
     Mask,
     MaskLogits,
@@ -62,7 +63,9 @@ def segment_request(arguments: SegmentArguments) -> segmentation_pb2.SegmentImag
             (height, width).
     """
     return segmentation_pb2.SegmentImageRequest(
-        prompts=list(_prompts(arguments)),
+        prompts=prompt_messages(
+            arguments.points, arguments.boxes, arguments.masks, arguments.texts
+        ),
         model=arguments.model,
         mask_options=mask_pb2.MaskOptions(
             encoding=to_wire(mask_pb2.MaskEncoding, arguments.encoding),
@@ -72,7 +75,7 @@ def segment_request(arguments: SegmentArguments) -> segmentation_pb2.SegmentImag
             include_boxes=arguments.include_boxes,
             include_logits=arguments.include_logits,
         ),
-        postprocess=_postprocess(arguments.postprocess) if arguments.postprocess else None,
+        postprocess=postprocess_message(arguments.postprocess),
         renderings=[_rendering(rendering) for rendering in arguments.renderings],
         delivery=to_wire(file_pb2.Delivery, arguments.delivery),
     )
@@ -95,15 +98,30 @@ def reference_source(image: ImageReference) -> image_pb2.ImageSource:
     return image_pb2.ImageSource(uri=image.address)
 
 
-def _prompts(arguments: SegmentArguments) -> Iterator[prompt_pb2.Prompt]:
-    for point in arguments.points:
-        yield _point_prompt(point if isinstance(point, Point) else Point(*point))
-    for box in arguments.boxes:
-        yield _box_prompt(box if isinstance(box, Box) else Box(*box))
-    for mask in arguments.masks:
-        yield prompt_pb2.Prompt(mask=_mask_prompt(mask), object_id=mask.object_id)
-    for text in arguments.texts:
-        yield _text_prompt(Text(text) if isinstance(text, str) else text)
+def prompt_messages(
+    points: Iterable[PointLike],
+    boxes: Iterable[BoxLike],
+    masks: Iterable[MaskPrompt],
+    texts: Iterable[Text | str] = (),
+) -> list[prompt_pb2.Prompt]:
+    """Return the messages of prompts: points, then boxes, masks and texts.
+
+    Raises:
+        TypeError: A prompt is not of a kind that its list takes.
+        ValueError: A number is none that the message can hold, or a mask has another shape than
+            (height, width).
+    """
+    return [
+        *(_point_prompt(point if isinstance(point, Point) else Point(*point)) for point in points),
+        *(_box_prompt(box if isinstance(box, Box) else Box(*box)) for box in boxes),
+        *(
+            prompt_pb2.Prompt(
+                mask=_mask_prompt(mask), object_id=mask.object_id, frame_index=mask.frame_index
+            )
+            for mask in masks
+        ),
+        *(_text_prompt(Text(text) if isinstance(text, str) else text) for text in texts),
+    ]
 
 
 def _point_prompt(point: Point) -> prompt_pb2.Prompt:
@@ -113,6 +131,7 @@ def _point_prompt(point: Point) -> prompt_pb2.Prompt:
             label=to_wire(prompt_pb2.PointLabel, point.label),
         ),
         object_id=point.object_id,
+        frame_index=point.frame_index,
     )
 
 
@@ -122,6 +141,7 @@ def _box_prompt(box: Box) -> prompt_pb2.Prompt:
             box=box_message(box), label=to_wire(prompt_pb2.BoxLabel, box.label)
         ),
         object_id=box.object_id,
+        frame_index=box.frame_index,
     )
 
 
@@ -129,6 +149,7 @@ def _text_prompt(text: Text) -> prompt_pb2.Prompt:
     return prompt_pb2.Prompt(
         text=prompt_pb2.TextPrompt(text=text.text, score_threshold=text.score_threshold),
         object_id=text.object_id,
+        frame_index=text.frame_index,
     )
 
 
@@ -163,6 +184,8 @@ def encoded_mask_message(mask: EncodedMask) -> mask_pb2.EncodedMask:
         TypeError: It is not one.
     """
     match mask:
+        case CroppedMask():
+            return encoded_mask_message(PngMask.encode(mask.decode()))
         case CocoRle():
             rle = mask_pb2.CocoRle(size=size_message(mask.size), counts=mask.counts)
             return mask_pb2.EncodedMask(coco_rle=rle)
@@ -207,7 +230,10 @@ def size_message(size: ImageSize) -> geometry_pb2.ImageSize:
     return geometry_pb2.ImageSize(width_px=size.width_px, height_px=size.height_px)
 
 
-def _postprocess(options: Postprocess) -> mask_pb2.PostprocessOptions:
+def postprocess_message(options: Postprocess | None) -> mask_pb2.PostprocessOptions | None:
+    """Return the message of what to change in masks; None for nothing."""
+    if options is None:
+        return None
     return mask_pb2.PostprocessOptions(
         max_hole_area_px=options.max_hole_area_px,
         min_region_area_px=options.min_region_area_px,

@@ -99,7 +99,7 @@ def mask_result(mask: mask_pb2.Mask) -> Mask:
         score_kind=kind or ScoreKind.UNSPECIFIED,
         stability_score=mask.stability_score if mask.HasField("stability_score") else None,
         area_px=mask.area_px,
-        box=_box(mask.box) if mask.HasField("box") else None,
+        box=box_result(mask.box) if mask.HasField("box") else None,
         normalized_box=(
             _normalized_box(mask.normalized_box) if mask.HasField("normalized_box") else None
         ),
@@ -114,15 +114,15 @@ def encoded_mask(message: mask_pb2.EncodedMask) -> EncodedMask | None:
     """Return an encoded mask, or None for an encoding that this client does not know."""
     match message.WhichOneof("encoding"):
         case "coco_rle":
-            return CocoRle(_size(message.coco_rle.size), message.coco_rle.counts)
+            return CocoRle(size_result(message.coco_rle.size), message.coco_rle.counts)
         case "coco_rle_counts":
             counts = message.coco_rle_counts
-            return CocoRleCounts(_size(counts.size), tuple(counts.counts))
+            return CocoRleCounts(size_result(counts.size), tuple(counts.counts))
         case "png":
             return PngMask(message.png.data)
         case "polygons":
             return PolygonMask(
-                _size(message.polygons.size),
+                size_result(message.polygons.size),
                 tuple(
                     Polygon(
                         outer=tuple(polygon.outer.coordinates),
@@ -141,7 +141,9 @@ def mask_logits(message: mask_pb2.MaskLogits) -> MaskLogits:
         ValueError: The values do not fill rows × columns.
     """
     values = np.frombuffer(message.values, dtype="<f4").reshape(message.rows, message.columns)
-    return MaskLogits(window=_box(message.window), values=values.astype(np.float32, copy=False))
+    return MaskLogits(
+        window=box_result(message.window), values=values.astype(np.float32, copy=False)
+    )
 
 
 def processing_info(info: processing_pb2.ProcessingInfo) -> ProcessingInfo:
@@ -174,7 +176,9 @@ def _timings(timings: processing_pb2.Timings) -> Timings:
 
 
 def _image_info(image: image_pb2.ImageInfo) -> ImageInfo:
-    return ImageInfo(digest=image.digest, size=_size(image.size), content_type=image.content_type)
+    return ImageInfo(
+        digest=image.digest, size=size_result(image.size), content_type=image.content_type
+    )
 
 
 def _picture(picture: rendering_pb2.Picture) -> Picture:
@@ -186,7 +190,7 @@ def _picture(picture: rendering_pb2.Picture) -> Picture:
         file_name=content.file_name,
         data=content.data if content.WhichOneof("content") == "data" else None,
         file=stored_file(content.file) if content.WhichOneof("content") == "file" else None,
-        size=_size(content.image_size) if content.HasField("image_size") else None,
+        size=size_result(content.image_size) if content.HasField("image_size") else None,
         mask_index=picture.mask_index if picture.HasField("mask_index") else None,
         object_id=picture.object_id if picture.HasField("object_id") else None,
     )
@@ -201,7 +205,7 @@ def stored_file(file: file_pb2.StoredFile) -> StoredFile:
         content_type=file.content_type,
         size_bytes=file.size_bytes,
         digest=file.digest,
-        image_size=_size(file.image_size) if file.HasField("image_size") else None,
+        image_size=size_result(file.image_size) if file.HasField("image_size") else None,
         create_time=file.create_time.ToDatetime(UTC) if file.HasField("create_time") else None,
         expire_time=file.expire_time.ToDatetime(UTC) if file.HasField("expire_time") else None,
     )
@@ -214,7 +218,8 @@ def _known(
     return frozenset(member for member in found if member is not None)
 
 
-def _box(box: geometry_pb2.Box) -> Box:
+def box_result(box: geometry_pb2.Box) -> Box:
+    """Return a box in pixels."""
     return Box(x_min=box.x_min, y_min=box.y_min, x_max=box.x_max, y_max=box.y_max)
 
 
@@ -224,5 +229,6 @@ def _normalized_box(box: geometry_pb2.NormalizedBox) -> NormalizedBox:
     )
 
 
-def _size(size: geometry_pb2.ImageSize) -> ImageSize:
+def size_result(size: geometry_pb2.ImageSize) -> ImageSize:
+    """Return a size."""
     return ImageSize(width_px=size.width_px, height_px=size.height_px)

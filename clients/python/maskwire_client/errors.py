@@ -12,8 +12,11 @@
      ├─ ResourceExhausted          a limit is reached: `retry_after` where waiting helps
      │   └─ Overloaded             a queue of the server is full
      ├─ Unavailable                no server answered, or it is shutting down
+     │   └─ ConnectionLost         a session's connection broke before this request was answered
      ├─ DeadlineExceeded           the time allowed passed first
      ├─ Cancelled                  the call was cancelled
+     ├─ FrameDropped               a session's frame has no answer of its own
+     ├─ DataLoss                   a file is broken in the middle
      ├─ Unauthenticated            no valid credentials
      ├─ PermissionDenied           the credentials do not allow it
      ├─ Unimplemented              the server does not serve this call (yet)
@@ -30,9 +33,12 @@ from datetime import timedelta
 
 __all__ = [
     "Cancelled",
+    "ConnectionLost",
+    "DataLoss",
     "DeadlineExceeded",
     "FailedPrecondition",
     "FieldViolation",
+    "FrameDropped",
     "ImageNotFound",
     "InternalError",
     "InvalidArgument",
@@ -71,6 +77,8 @@ class MaskwireError(Exception):
         violations: The broken rules, for `InvalidArgument`.
         retry_after: When trying again makes sense, where the server says so.
         resource: Name of what was not found, where the server says so.
+        sequence: The request of a session that failed; 0 where it is none.
+        frame_id: Its frame's number at the source, where it is a frame.
     """
 
     def __init__(
@@ -92,6 +100,8 @@ class MaskwireError(Exception):
         self.violations = violations
         self.retry_after = retry_after
         self.resource = resource
+        self.sequence = 0
+        self.frame_id: int | None = None
 
 
 class InvalidArgument(MaskwireError):
@@ -138,12 +148,27 @@ class Unavailable(MaskwireError):
     """No server answered, or the one that did is shutting down; retries did not help."""
 
 
+class ConnectionLost(Unavailable):
+    """A session's connection broke before this request was answered; it may have been carried out.
+
+    A session that reconnects lives on.
+    """
+
+
 class DeadlineExceeded(MaskwireError):
     """The time allowed for the call passed before the answer came."""
 
 
 class Cancelled(MaskwireError):
     """The call was cancelled."""
+
+
+class FrameDropped(MaskwireError):
+    """A frame of a session has no answer of its own: dropped, or left out by the sampling."""
+
+
+class DataLoss(MaskwireError):
+    """A file is broken in the middle; what came before the error is good."""
 
 
 class Unauthenticated(MaskwireError):

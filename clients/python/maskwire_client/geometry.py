@@ -53,12 +53,15 @@ class Point:
         y: Pixels from its top edge.
         label: Whether the pixel belongs to the object.
         object_id: The object that it refines, from 1; points without one are one object together.
+        frame_index: The frame of a stored video that it is about, from 0; only for `track_video`,
+            where None means the first.
     """
 
     x: float
     y: float
     label: PointLabel = PointLabel.FOREGROUND
     object_id: int | None = None
+    frame_index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class Box:
         y_max: Bottom edge in pixels, exclusive.
         label: Wanted, or an exemplar of what is not wanted (only models with exemplars take that).
         object_id: The object that it refines, from 1; boxes without one are separate objects.
+        frame_index: As of `Point`.
     """
 
     x_min: float
@@ -82,3 +86,4 @@ class Box:
     y_max: float
     label: BoxLabel = BoxLabel.POSITIVE
     object_id: int | None = None
+    frame_index: int | None = None

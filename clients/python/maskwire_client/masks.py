@@ -18,6 +18,7 @@ from .geometry import Box, ImageSize, NormalizedBox, Point
 __all__ = [
     "CocoRle",
     "CocoRleCounts",
+    "CroppedMask",
     "EncodedMask",
     "Mask",
     "MaskLogits",
@@ -139,8 +140,38 @@ class PolygonMask:
         return bitmap
 
 
-EncodedMask: TypeAlias = CocoRle | CocoRleCounts | PngMask | PolygonMask
-"""A mask in one of the encodings of the wire; each has `decode()`."""
+@dataclass(frozen=True, slots=True)
+class CroppedMask:
+    """A mask of which only a part was sent; the rest of the image is not of the object.
+
+    Attributes:
+        size: Size of the image.
+        crop: What part of it `content` covers, in whole pixels.
+        content: The mask of that part, in an encoding of the wire.
+    """
+
+    size: ImageSize
+    crop: Box
+    content: CocoRle | CocoRleCounts | PngMask | PolygonMask
+
+    def decode(self) -> NDArray[np.bool_]:
+        """Return the bitmap, shape (height, width) of the image.
+
+        Raises:
+            ValueError: The content does not decode, or is not of the crop's size.
+        """
+        bitmap = np.zeros((self.size.height_px, self.size.width_px), dtype=np.bool_)
+        left, top = int(self.crop.x_min), int(self.crop.y_min)
+        window = bitmap[top : int(self.crop.y_max), left : int(self.crop.x_max)]
+        part = self.content.decode()
+        if part.shape != window.shape:
+            raise ValueError(f"a mask of shape {part.shape} does not fill {self.crop}")
+        window[...] = part
+        return bitmap
+
+
+EncodedMask: TypeAlias = CocoRle | CocoRleCounts | PngMask | PolygonMask | CroppedMask
+"""A mask in one of the encodings of the wire, or a part of one; each has `decode()`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

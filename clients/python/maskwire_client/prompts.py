@@ -23,10 +23,13 @@ class MaskPrompt:
             earlier answer; or that answer's mask itself, whose logits are sent if it has them (the
             most exact way to go on) and its encoding otherwise.
         object_id: The object that it refines, from 1; masks without one are separate objects.
+        frame_index: The frame of a stored video that it is about, from 0; only for `track_video`,
+            where None means the first.
     """
 
     mask: NDArray[np.bool_] | EncodedMask | MaskLogits | Mask
     object_id: int | None = None
+    frame_index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +40,13 @@ class Text:
         text: A short noun phrase, 1 to 1024 bytes in UTF-8.
         score_threshold: Least confidence of an instance, 0 to 1; None is the model's own default.
         object_id: The object that it is about, from 1; normally None: the server assigns ids.
+        frame_index: As of `MaskPrompt`.
     """
 
     text: str
     score_threshold: float | None = None
     object_id: int | None = None
+    frame_index: int | None = None
 
 
 PointLike: TypeAlias = Point | tuple[float, float]
