@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from .geometry import Box, ImageSize
+from .geometry import Box, ImageSize, Point
 from .logits import MaskLogits
 from .masks import EncodedMask, MaskEncoding
-from .overlay import OverlayOptions, PictureFormat
+from .postprocessing import PostprocessOptions
 from .prompts import Prompt
+from .renderings import Picture, RenderingRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +67,6 @@ class MaskOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class OverlayRequest:
-    """An overlay picture to make (the hosted endpoints' `apply_mask`)."""
-
-    options: OverlayOptions
-    format: PictureFormat = PictureFormat.PNG
-    quality: int = 90
-
-
-@dataclass(frozen=True, slots=True)
 class SegmentRequest:
     """A request to segment prompted objects.
 
@@ -82,14 +75,16 @@ class SegmentRequest:
         prompts: At least one.
         model: Name of the model; None means the default.
         mask_options: Which masks to return, and how.
-        overlays: Pictures to make.
+        postprocess: What to change in the masks first.
+        renderings: Pictures to make.
     """
 
     image: ImageSource
     prompts: tuple[Prompt, ...]
     model: str | None = None
     mask_options: MaskOptions = field(default_factory=MaskOptions)
-    overlays: tuple[OverlayRequest, ...] = ()
+    postprocess: PostprocessOptions = field(default_factory=PostprocessOptions)
+    renderings: tuple[RenderingRequest, ...] = ()
 
 
 class ScoreKind(enum.Enum):
@@ -116,6 +111,8 @@ class SegmentedMask:
         box: Tight half-open box in pixels, None for an empty mask.
         encoded: The mask in the encoding asked for; None for `MaskEncoding.NONE`.
         logits: The mask's logits, where they were asked for.
+        text: The text that found the object, where text did.
+        grid_point: The grid point that found it, where automatic segmentation did.
     """
 
     index: int
@@ -128,21 +125,8 @@ class SegmentedMask:
     box: Box | None
     encoded: EncodedMask | None
     logits: MaskLogits | None
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture that was made.
-
-    Attributes:
-        data: The encoded picture.
-        content_type: Its media type.
-        size: Its size.
-    """
-
-    data: bytes
-    content_type: str
-    size: ImageSize
+    text: str = ""
+    grid_point: Point | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +150,38 @@ class Timings:
     total_s: float
 
 
+class Processed(Protocol):
+    """What every result says about how it came about."""
+
+    @property
+    def image(self) -> ImageInfo:
+        """The image."""
+
+    @property
+    def model(self) -> str:
+        """Name of the model that made the masks."""
+
+    @property
+    def checkpoint_digest(self) -> str:
+        """`sha256:` and the hexadecimal digest of the model's weights."""
+
+    @property
+    def embedding_cached(self) -> bool:
+        """Whether the image embedding was found in the cache."""
+
+    @property
+    def timings(self) -> Timings:
+        """Where the time went."""
+
+
 @dataclass(frozen=True, slots=True)
 class SegmentResult:
-    """The masks of the prompted objects, and how they came about.
+    """The masks of the prompted objects, and how they came about (`Processed`).
 
     Attributes:
         masks: Objects in the order of their first prompts, alternatives best first.
         mask_options: The options that were asked for, which say what of the masks to send.
-        pictures: In the order of the request's overlays.
+        pictures: In the order of the request's renderings.
         image: The image.
         model: Name of the model that made the masks.
         checkpoint_digest: `sha256:` and the hexadecimal digest of its weights.

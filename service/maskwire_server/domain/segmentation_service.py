@@ -8,40 +8,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from .engine import MaskCandidate, ObjectPrediction
+from .engine import ObjectPrediction
 from .errors import invalid_field
 from .executor import BoundedExecutor, Completed
+from .finishing import FinishedMasks, finish_masks
 from .geometry import ImageSize
 from .grouping import group_prompts, prompt_kinds
 from .image_access import EncodedImage, ImageAccess, LocatedImage
-from .mask_measures import area, bounding_box, stability_score
-from .masks import MaskEncoding, encode_mask
 from .models import ModelRegistry, ServedModel
 from .observer import Observer
-from .overlay import encode_picture, picture_content_type, render_overlay
 from .prompts import MaskPrompt, ObjectPrompts, Prompt
+from .renderings import Picture, RenderingRequest, check_renderings, draw, needs_image
 from .segmentation import (
     Caller,
     MaskOptions,
-    OverlayRequest,
-    Picture,
-    ScoreKind,
-    SegmentedMask,
     SegmentRequest,
     SegmentResult,
     Timings,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _FinishedMasks:
-    masks: tuple[SegmentedMask, ...]
-    bitmaps: tuple[NDArray[np.bool_], ...]
 
 
 class SegmentationService:
@@ -78,7 +63,9 @@ class SegmentationService:
         objects = await self._group(request.prompts, encoded.info.size, model)
         decoded = await self._decode(model, encoded, objects, request.mask_options)
         finished = await self._finish(request, encoded, decoded.value)
-        pictures = await self._draw(request.overlays, located, finished.value, caller)
+        pictures = await self._draw(
+            request.renderings, located, encoded.info.size, finished.value, caller
+        )
         name = model.description.name
         self._observer.stage_finished("postprocess", name, finished.run_s)
         return SegmentResult(
@@ -137,85 +124,30 @@ class SegmentationService:
 
     async def _finish(
         self, request: SegmentRequest, encoded: EncodedImage, predictions: list[ObjectPrediction]
-    ) -> Completed[_FinishedMasks]:
-        size = encoded.info.size
-        keep_bitmaps = bool(request.overlays)
+    ) -> Completed[FinishedMasks]:
         return await self._pixels.run(
-            lambda: _finish_masks(predictions, size, request.mask_options, keep_bitmaps)
+            lambda: finish_masks(
+                predictions,
+                encoded.info.size,
+                request.mask_options,
+                request.postprocess,
+                keep_drawables=bool(request.renderings),
+            )
         )
 
     async def _draw(
         self,
-        overlays: tuple[OverlayRequest, ...],
+        renderings: tuple[RenderingRequest, ...],
         image: LocatedImage,
-        finished: _FinishedMasks,
+        size: ImageSize,
+        finished: FinishedMasks,
         caller: Caller,
     ) -> tuple[Picture, ...]:
-        if not overlays:
+        if not renderings:
             return ()
-        pixels = await self._images.pixels(image, caller)
+        check_renderings(renderings, size)
+        pixels = await self._images.pixels(image, caller) if needs_image(renderings) else None
         drawn = await self._pixels.run(
-            lambda: tuple(_draw_overlay(overlay, pixels, finished) for overlay in overlays)
+            lambda: tuple(draw(renderings, size, pixels, finished.drawables))
         )
         return drawn.value
-
-
-def _finish_masks(
-    predictions: list[ObjectPrediction],
-    size: ImageSize,
-    options: MaskOptions,
-    keep_bitmaps: bool,
-) -> _FinishedMasks:
-    masks: list[SegmentedMask] = []
-    bitmaps: list[NDArray[np.bool_]] = []
-    for prediction in predictions:
-        ranked = sorted(prediction.candidates, key=lambda one: -one.predicted_iou)
-        most = options.max_masks if options.return_multiple_masks else 1
-        for alternative, candidate in enumerate(ranked[:most]):
-            bitmap = candidate.logits.to_bitmap(size)
-            index = len(masks)
-            masks.append(
-                _measure(candidate, bitmap, options, index, prediction.object_id, alternative)
-            )
-            if keep_bitmaps:
-                bitmaps.append(bitmap)
-    return _FinishedMasks(tuple(masks), tuple(bitmaps))
-
-
-def _measure(
-    candidate: MaskCandidate,
-    bitmap: NDArray[np.bool_],
-    options: MaskOptions,
-    index: int,
-    object_id: int,
-    alternative: int,
-) -> SegmentedMask:
-    wants_mask = options.encoding is not MaskEncoding.NONE
-    return SegmentedMask(
-        index=index,
-        object_id=object_id,
-        alternative=alternative,
-        score=candidate.predicted_iou,
-        score_kind=ScoreKind.PREDICTED_IOU,
-        stability_score=stability_score(candidate.logits.values),
-        area_px=area(bitmap),
-        box=bounding_box(bitmap),
-        encoded=encode_mask(bitmap, options.encoding) if wants_mask else None,
-        logits=candidate.logits if options.include_logits else None,
-    )
-
-
-def _draw_overlay(
-    overlay: OverlayRequest, pixels: NDArray[np.uint8], finished: _FinishedMasks
-) -> Picture:
-    best = {
-        mask.object_id: bitmap
-        for mask, bitmap in zip(finished.masks, finished.bitmaps, strict=True)
-        if mask.alternative == 0
-    }
-    drawn = render_overlay(pixels, best, overlay.options)
-    return Picture(
-        data=encode_picture(drawn, overlay.format, overlay.quality),
-        content_type=picture_content_type(overlay.format),
-        size=ImageSize(width_px=drawn.shape[1], height_px=drawn.shape[0]),
-    )

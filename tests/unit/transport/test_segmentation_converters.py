@@ -27,22 +27,22 @@ from maskwire_server.domain.masks import (
     MaskEncoding,
 )
 from maskwire_server.domain.models import ServedModel
-from maskwire_server.domain.overlay import OverlayOptions, PictureFormat
+from maskwire_server.domain.pictures import PictureFormat
+from maskwire_server.domain.postprocessing import PostprocessOptions
 from maskwire_server.domain.prompts import (
     PromptKind,
 )
+from maskwire_server.domain.renderings import Picture, RenderingRequest, RenderingStyle
 from maskwire_server.domain.segmentation import (
     ImageInfo,
     MaskOptions,
-    OverlayRequest,
-    Picture,
     ScoreKind,
     SegmentedMask,
     SegmentResult,
     Timings,
 )
 from maskwire_server.transport.converters import models, processing
-from maskwire_server.transport.converters.renderings import overlay_from_proto, picture_to_proto
+from maskwire_server.transport.converters.renderings import picture_to_proto, rendering_from_proto
 from maskwire_server.transport.converters.segmentation import (
     mask_options_from_proto,
     segment_request_from_proto,
@@ -64,7 +64,8 @@ def test_defaults_of_a_request_are_the_contracts():
     request = segment_request_from_proto(minimal_request())
     assert request.model is None
     assert request.mask_options == MaskOptions()
-    assert request.overlays == ()
+    assert request.postprocess == PostprocessOptions()
+    assert request.renderings == ()
 
 
 def test_every_mask_option_is_read():
@@ -88,40 +89,41 @@ def minimal_request() -> segmentation_pb2.SegmentImageRequest:
     return request
 
 
-POSTPROCESSING = [
-    mask_pb2.PostprocessOptions(max_hole_area_px=1),
-    mask_pb2.PostprocessOptions(min_region_area_px=1),
-    mask_pb2.PostprocessOptions(smoothing_radius_px=0.5),
-    mask_pb2.PostprocessOptions(morphological_cleanup=True),
-    mask_pb2.PostprocessOptions(refine=True),
-    mask_pb2.PostprocessOptions(min_score=0.4),
-    mask_pb2.PostprocessOptions(max_overlap_iou=0.9),
-    mask_pb2.PostprocessOptions(coarse_masks=True),
-]
+POSTPROCESSING = mask_pb2.PostprocessOptions(
+    max_hole_area_px=1,
+    min_region_area_px=2,
+    smoothing_radius_px=0.5,
+    morphological_cleanup=True,
+    min_score=0.25,
+    max_overlap_iou=0.75,
+    coarse_masks=True,
+)
 
 
-def test_the_options_below_are_all_that_there_are():
-    tried = {field.name for message in POSTPROCESSING for field, _ in message.ListFields()}
-    assert tried == set(mask_pb2.PostprocessOptions.DESCRIPTOR.fields_by_name)
-
-
-@pytest.mark.parametrize("options", POSTPROCESSING)
-def test_postprocessing_is_refused_by_name(options):
-    [(field, _)] = options.ListFields()
+def test_every_option_of_postprocessing_is_read_but_the_second_pass():
+    tried = {field.name for field, _ in POSTPROCESSING.ListFields()}
+    assert tried == set(mask_pb2.PostprocessOptions.DESCRIPTOR.fields_by_name) - {"refine"}
     request = minimal_request()
-    request.postprocess.CopyFrom(options)
+    request.postprocess.CopyFrom(POSTPROCESSING)
+    assert segment_request_from_proto(request).postprocess == PostprocessOptions(
+        1, 2, 0.5, True, 0.25, 0.75, True
+    )
+
+
+def test_thresholds_of_zero_are_not_the_same_as_none():
+    request = minimal_request()
+    request.postprocess.min_score = request.postprocess.max_overlap_iou = 0
+    options = segment_request_from_proto(request).postprocess
+    assert (options.min_score, options.max_overlap_iou) == (0.0, 0.0)
+
+
+def test_a_second_pass_of_the_model_is_refused_by_name():
+    request = minimal_request()
+    request.postprocess.refine = True
     error = refused(segment_request_from_proto, request)
     assert error.code is ErrorCode.UNIMPLEMENTED
-    assert error.message == f"postprocess.{field.name}: not implemented in this version"
-    assert error.violations[0].field == f"postprocess.{field.name}"
-
-
-def test_options_at_their_defaults_are_not_refused():
-    request = minimal_request()
-    request.postprocess.SetInParent()
-    request.delivery = file_pb2.DELIVERY_INLINE
-    request.renderings.add()
-    assert len(segment_request_from_proto(request).overlays) == 1
+    assert error.message == "postprocess.refine: not implemented in this version"
+    assert error.violations[0].field == "postprocess.refine"
 
 
 def test_stored_files_are_refused_by_name():
@@ -131,49 +133,65 @@ def test_stored_files_are_refused_by_name():
     assert (error.code, error.violations[0].field) == (ErrorCode.UNIMPLEMENTED, "delivery")
 
 
-@pytest.mark.parametrize(
-    ("message", "field"),
-    [
-        *(
-            (rendering_pb2.Rendering(style=style), "style")
-            for style in rendering_pb2.RenderingStyle.values()
-            if style > rendering_pb2.RENDERING_STYLE_OVERLAY
-        ),
-        (rendering_pb2.Rendering(invert=True), "invert"),
-        (rendering_pb2.Rendering(background_rgb=1), "background_rgb"),
-    ],
-)
-def test_other_pictures_than_overlays_are_refused_by_name(message, field):
-    request = minimal_request()
-    request.renderings.add()
-    request.renderings.append(message)
-    error = refused(segment_request_from_proto, request)
-    assert error.code is ErrorCode.UNIMPLEMENTED
-    assert error.violations[0].field == f"renderings[1].{field}"
-
-
-def test_overlays_are_read_with_their_defaults_and_without():
-    assert overlay_from_proto(rendering_pb2.Rendering(), "renderings[0]") == OverlayRequest(
-        OverlayOptions(opacity=0.5, draw_outlines=True), PictureFormat.PNG, 90
+def test_renderings_are_read_with_their_defaults_and_without():
+    path = "renderings[0]"
+    assert rendering_from_proto(rendering_pb2.Rendering(), path) == RenderingRequest(
+        RenderingStyle.OVERLAY, PictureFormat.PNG, 90, 0.5, True, False, 0, path
     )
     message = rendering_pb2.Rendering(
-        style=rendering_pb2.RENDERING_STYLE_OVERLAY,
+        style=rendering_pb2.RENDERING_STYLE_CUTOUT,
         format=rendering_pb2.PICTURE_FORMAT_WEBP,
         quality=1,
         opacity=0,
         draw_outlines=False,
+        invert=True,
+        background_rgb=0x102030,
     )
-    assert overlay_from_proto(message, "renderings[0]") == OverlayRequest(
-        OverlayOptions(opacity=0.0, draw_outlines=False), PictureFormat.WEBP, 1
+    assert {field.name for field, _ in message.ListFields()} == set(
+        rendering_pb2.Rendering.DESCRIPTOR.fields_by_name
+    )
+    assert rendering_from_proto(message, path) == RenderingRequest(
+        RenderingStyle.CUTOUT, PictureFormat.WEBP, 1, 0.0, False, True, 0x102030, path
     )
 
 
-def test_pictures_are_written_inline():
-    message = picture_to_proto(Picture(b"file", "image/webp", ImageSize(3, 2)))
-    assert message.style == rendering_pb2.RENDERING_STYLE_OVERLAY
+def test_every_style_has_one_member():
+    styles = {
+        rendering_from_proto(rendering_pb2.Rendering(style=style), "f").style
+        for style in rendering_pb2.RenderingStyle.values()
+    }
+    assert styles == set(RenderingStyle)
+
+
+@pytest.mark.parametrize(
+    "style", [rendering_pb2.RENDERING_STYLE_LABEL_MAP, rendering_pb2.RENDERING_STYLE_COCO_JSON]
+)
+def test_what_cannot_be_inverted_is_refused_by_name(style):
+    request = minimal_request()
+    request.renderings.add()
+    request.renderings.add(style=style, invert=True)
+    error = refused(segment_request_from_proto, request)
+    assert error.code is ErrorCode.INVALID_ARGUMENT
+    assert error.violations[0].field == "renderings[1].invert"
+
+
+@pytest.mark.parametrize("style", list(RenderingStyle))
+def test_pictures_are_written_inline(style):
+    picture = Picture(style, b"file", "image/webp", "a.webp", ImageSize(3, 2), 5, 7)
+    message = picture_to_proto(picture)
+    assert rendering_from_proto(rendering_pb2.Rendering(style=message.style), "f").style is style
     assert message.content.data == b"file"
-    assert message.content.content_type == "image/webp"
+    assert (message.content.content_type, message.content.file_name) == ("image/webp", "a.webp")
     assert message.content.image_size == geometry_pb2.ImageSize(width_px=3, height_px=2)
+    assert (message.mask_index, message.object_id) == (5, 7)
+
+
+def test_a_file_that_is_no_picture_of_a_mask_says_nothing_about_size_mask_and_object():
+    picture = Picture(RenderingStyle.COCO_JSON, b"{}", "application/json", "a.json", None)
+    message = picture_to_proto(picture)
+    assert not message.content.HasField("image_size")
+    assert not message.HasField("mask_index")
+    assert not message.HasField("object_id")
 
 
 @given(st.floats(0, 1e6))
@@ -212,7 +230,7 @@ def result_with(options: MaskOptions, box: Box | None = CORNERS) -> SegmentResul
             ),
         ),
         mask_options=options,
-        pictures=(Picture(b"file", "image/png", size),),
+        pictures=(Picture(RenderingStyle.OVERLAY, b"file", "image/png", "a.png", size),),
         image=ImageInfo("sha256:aa", size, "image/jpeg"),
         model="a-model",
         checkpoint_digest="sha256:bb",

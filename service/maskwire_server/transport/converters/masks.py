@@ -1,4 +1,4 @@
-"""Masks in every encoding, and mask logits."""
+"""Masks in every encoding, mask logits, and what may be changed in masks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from ...domain.masks import (
     MaskEncoding,
 )
 from ...domain.polygons import Polygon
+from ...domain.postprocessing import PostprocessOptions
 from .geometry import box_from_proto, box_to_proto, image_size_from_proto, image_size_to_proto
+from .unserved import not_served
 
 _ENCODINGS: Mapping[mask_pb2.MaskEncoding.ValueType, MaskEncoding] = {
     mask_pb2.MASK_ENCODING_UNSPECIFIED: MaskEncoding.COCO_RLE,
@@ -37,6 +39,31 @@ _LOGITS_TYPE = np.dtype("<f4")
 def mask_encoding_from_proto(value: mask_pb2.MaskEncoding.ValueType) -> MaskEncoding:
     """Read the form that masks are wanted in; unspecified means compressed run lengths."""
     return _ENCODINGS[value]
+
+
+def postprocess_options_from_proto(
+    message: mask_pb2.PostprocessOptions, field: str
+) -> PostprocessOptions:
+    """Read what to change in masks.
+
+    Args:
+        message: The options.
+        field: Path of the message in the request.
+
+    Raises:
+        MaskwireError: `UNIMPLEMENTED` for a second pass of the model.
+    """
+    if message.refine:
+        raise not_served(f"{field}.refine")
+    return PostprocessOptions(
+        max_hole_area_px=message.max_hole_area_px,
+        min_region_area_px=message.min_region_area_px,
+        smoothing_radius_px=message.smoothing_radius_px,
+        morphological_cleanup=message.morphological_cleanup,
+        min_score=message.min_score if message.HasField("min_score") else None,
+        max_overlap_iou=message.max_overlap_iou if message.HasField("max_overlap_iou") else None,
+        coarse_masks=message.coarse_masks,
+    )
 
 
 def mask_to_proto(mask: EncodedMask) -> mask_pb2.EncodedMask:

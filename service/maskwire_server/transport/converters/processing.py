@@ -6,7 +6,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from maskwire.v1 import processing_pb2
 
-from ...domain.segmentation import SegmentResult, Timings
+from ...domain.segmentation import Processed, Timings
 from .images import image_info_to_proto
 
 _NANOSECONDS = 1_000_000_000
@@ -30,9 +30,7 @@ def timings_to_proto(timings: Timings) -> processing_pb2.Timings:
     )
 
 
-def processing_info_to_proto(
-    result: SegmentResult, request_id: str
-) -> processing_pb2.ProcessingInfo:
+def processing_info_to_proto(result: Processed, request_id: str) -> processing_pb2.ProcessingInfo:
     """Write what a result says about itself."""
     return processing_pb2.ProcessingInfo(
         models=[

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 
 from maskwire.v1 import file_pb2, rendering_pb2
 
-from ...domain.overlay import OverlayOptions, PictureFormat
-from ...domain.segmentation import OverlayRequest, Picture
+from ...domain.errors import invalid_field
+from ...domain.pictures import PictureFormat
+from ...domain.renderings import Picture, RenderingRequest, RenderingStyle
 from .geometry import image_size_to_proto
-from .unserved import not_served
 
 _DEFAULT_QUALITY = 90
 _DEFAULT_OPACITY = 0.5
@@ -20,15 +20,26 @@ _FORMATS: Mapping[rendering_pb2.PictureFormat.ValueType, PictureFormat] = {
     rendering_pb2.PICTURE_FORMAT_JPEG: PictureFormat.JPEG,
     rendering_pb2.PICTURE_FORMAT_WEBP: PictureFormat.WEBP,
 }
-_OVERLAY_STYLES = (
-    rendering_pb2.RENDERING_STYLE_UNSPECIFIED,
-    rendering_pb2.RENDERING_STYLE_OVERLAY,
-)
+_STYLES_TO_PROTO: Mapping[RenderingStyle, rendering_pb2.RenderingStyle.ValueType] = {
+    RenderingStyle.OVERLAY: rendering_pb2.RENDERING_STYLE_OVERLAY,
+    RenderingStyle.CONTOURS: rendering_pb2.RENDERING_STYLE_CONTOURS,
+    RenderingStyle.BLACK_WHITE: rendering_pb2.RENDERING_STYLE_BLACK_WHITE,
+    RenderingStyle.CUTOUT: rendering_pb2.RENDERING_STYLE_CUTOUT,
+    RenderingStyle.CROPS: rendering_pb2.RENDERING_STYLE_CROPS,
+    RenderingStyle.LABEL_MAP: rendering_pb2.RENDERING_STYLE_LABEL_MAP,
+    RenderingStyle.INDIVIDUAL_MASKS: rendering_pb2.RENDERING_STYLE_INDIVIDUAL_MASKS,
+    RenderingStyle.COCO_JSON: rendering_pb2.RENDERING_STYLE_COCO_JSON,
+}
+_STYLES: Mapping[rendering_pb2.RenderingStyle.ValueType, RenderingStyle] = {
+    rendering_pb2.RENDERING_STYLE_UNSPECIFIED: RenderingStyle.OVERLAY,
+    **{value: style for style, value in _STYLES_TO_PROTO.items()},
+}
+_NOT_TO_BE_INVERTED = (RenderingStyle.LABEL_MAP, RenderingStyle.COCO_JSON)
 
 
-def overlays_from_proto(
+def renderings_from_proto(
     messages: Iterable[rendering_pb2.Rendering], field: str
-) -> tuple[OverlayRequest, ...]:
+) -> tuple[RenderingRequest, ...]:
     """Read the pictures that a request asks for.
 
     Args:
@@ -36,42 +47,48 @@ def overlays_from_proto(
         field: Path of the list in the request.
 
     Raises:
-        MaskwireError: `UNIMPLEMENTED` as `overlay_from_proto`.
+        MaskwireError: `INVALID_ARGUMENT` as `rendering_from_proto`.
     """
     return tuple(
-        overlay_from_proto(message, f"{field}[{index}]") for index, message in enumerate(messages)
+        rendering_from_proto(message, f"{field}[{index}]") for index, message in enumerate(messages)
     )
 
 
-def overlay_from_proto(message: rendering_pb2.Rendering, field: str) -> OverlayRequest:
+def rendering_from_proto(message: rendering_pb2.Rendering, field: str) -> RenderingRequest:
     """Read a picture to make.
 
+    Args:
+        message: The rendering.
+        field: Path of the message in the request.
+
     Raises:
-        MaskwireError: `UNIMPLEMENTED` for any style but an overlay, and for options of others.
+        MaskwireError: `INVALID_ARGUMENT` for a style that cannot be inverted.
     """
-    if message.style not in _OVERLAY_STYLES:
-        raise not_served(f"{field}.style")
-    if message.invert:
-        raise not_served(f"{field}.invert")
-    if message.background_rgb:
-        raise not_served(f"{field}.background_rgb")
-    return OverlayRequest(
-        options=OverlayOptions(
-            opacity=message.opacity if message.HasField("opacity") else _DEFAULT_OPACITY,
-            draw_outlines=message.draw_outlines if message.HasField("draw_outlines") else True,
-        ),
+    style = _STYLES[message.style]
+    if message.invert and style in _NOT_TO_BE_INVERTED:
+        raise invalid_field(f"{field}.invert", "label maps and annotations cannot be inverted")
+    return RenderingRequest(
+        style=style,
         format=_FORMATS[message.format],
         quality=message.quality if message.HasField("quality") else _DEFAULT_QUALITY,
+        opacity=message.opacity if message.HasField("opacity") else _DEFAULT_OPACITY,
+        draw_outlines=message.draw_outlines if message.HasField("draw_outlines") else True,
+        invert=message.invert,
+        background_rgb=message.background_rgb,
+        field=field,
     )
 
 
 def picture_to_proto(picture: Picture) -> rendering_pb2.Picture:
     """Write a picture that was made, its bytes inline."""
     return rendering_pb2.Picture(
-        style=rendering_pb2.RENDERING_STYLE_OVERLAY,
+        style=_STYLES_TO_PROTO[picture.style],
         content=file_pb2.FileContent(
-            data=picture.data,
+            data=picture.content,
             content_type=picture.content_type,
-            image_size=image_size_to_proto(picture.size),
+            file_name=picture.file_name,
+            image_size=None if picture.size is None else image_size_to_proto(picture.size),
         ),
+        mask_index=picture.mask_index,
+        object_id=picture.object_id,
     )

@@ -14,13 +14,18 @@ from ...domain.segmentation import (
     SegmentRequest,
     SegmentResult,
 )
-from .geometry import box_to_proto, normalized_box_to_proto
+from .geometry import box_to_proto, normalized_box_to_proto, point_to_proto
 from .images import image_source_from_proto
-from .masks import mask_encoding_from_proto, mask_logits_to_proto, mask_to_proto
+from .masks import (
+    mask_encoding_from_proto,
+    mask_logits_to_proto,
+    mask_to_proto,
+    postprocess_options_from_proto,
+)
 from .processing import processing_info_to_proto
 from .prompts import prompts_from_proto
-from .renderings import overlays_from_proto, picture_to_proto
-from .unserved import not_served, refuse_options
+from .renderings import picture_to_proto, renderings_from_proto
+from .unserved import not_served
 
 _DEFAULT_MAX_MASKS = 3
 
@@ -39,7 +44,6 @@ def segment_request_from_proto(message: segmentation_pb2.SegmentImageRequest) ->
         MaskwireError: `INVALID_ARGUMENT` for what is malformed, `UNIMPLEMENTED` for options that
             this version does not serve; both name the field.
     """
-    refuse_options(message.postprocess, "postprocess")
     if message.delivery not in _INLINE:
         raise not_served("delivery")
     return SegmentRequest(
@@ -47,7 +51,8 @@ def segment_request_from_proto(message: segmentation_pb2.SegmentImageRequest) ->
         prompts=prompts_from_proto(message.prompts, "prompts"),
         model=message.model or None,
         mask_options=mask_options_from_proto(message.mask_options),
-        overlays=overlays_from_proto(message.renderings, "renderings"),
+        postprocess=postprocess_options_from_proto(message.postprocess, "postprocess"),
+        renderings=renderings_from_proto(message.renderings, "renderings"),
     )
 
 
@@ -89,6 +94,8 @@ def segmented_mask_to_proto(
         box=None if mask.box is None else box_to_proto(mask.box),
         mask=None if mask.encoded is None else mask_to_proto(mask.encoded),
         logits=None if mask.logits is None else mask_logits_to_proto(mask.logits),
+        text=mask.text,
+        grid_point=None if mask.grid_point is None else point_to_proto(mask.grid_point),
     )
     if options.include_scores:
         message.score = mask.score

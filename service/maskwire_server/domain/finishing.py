@@ -1,0 +1,132 @@
+"""From a model's answers to finished masks: ranked, cleaned up, measured and encoded.
+
+Masks are finished one at a time: of a full-resolution bitmap only the packed bits are kept, and
+only where pictures or overlaps need them. Blocks, and runs on the executor for pixels.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .engine import MaskCandidate, ObjectPrediction
+from .geometry import ImageSize
+from .mask_measures import area, bounding_box, stability_score
+from .masks import MaskEncoding, encode_mask
+from .packed_masks import DrawableMask, PackedMask
+from .postprocessing import (
+    PostprocessOptions,
+    ScoredMask,
+    is_good_enough,
+    to_bitmap,
+    without_overlaps,
+)
+from .segmentation import MaskOptions, ScoreKind, SegmentedMask
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedMasks:
+    """Masks that are ready to be sent, and what their pictures are drawn from.
+
+    Attributes:
+        masks: In the order of the objects, alternatives best first.
+        drawables: The same masks, packed; none where they were not asked for.
+    """
+
+    masks: tuple[SegmentedMask, ...]
+    drawables: tuple[DrawableMask, ...]
+
+
+def finish_masks(
+    predictions: Iterable[ObjectPrediction],
+    size: ImageSize,
+    options: MaskOptions,
+    postprocess: PostprocessOptions,
+    *,
+    keep_drawables: bool,
+) -> FinishedMasks:
+    """Finish a model's answers.
+
+    Args:
+        predictions: The answers for each object.
+        size: Size of the image.
+        options: Which masks, and in which encoding.
+        postprocess: What to change in them first.
+        keep_drawables: Whether pictures are to be drawn of them.
+    """
+    masks: list[SegmentedMask] = []
+    drawables: list[DrawableMask] = []
+    ranks: Counter[int] = Counter()
+    chosen = list(_chosen(predictions, options, postprocess))
+    for (object_id, candidate), bitmap in _bitmaps(chosen, size, postprocess):
+        index, alternative = len(masks), ranks[object_id]
+        ranks[object_id] += 1
+        masks.append(_finish(candidate, bitmap, options, index, object_id, alternative))
+        if keep_drawables:
+            packed = PackedMask.pack(bitmap)
+            score = candidate.predicted_iou
+            drawables.append(DrawableMask(index, object_id, packed, alternative, score))
+    return FinishedMasks(tuple(masks), tuple(drawables))
+
+
+_Choice = tuple[int, MaskCandidate]
+"""An object's id and one of its answers."""
+
+
+def _chosen(
+    predictions: Iterable[ObjectPrediction], options: MaskOptions, postprocess: PostprocessOptions
+) -> Iterator[_Choice]:
+    """Yield the answers that are good enough, best first for each object, as many as are wanted."""
+    most = options.max_masks if options.return_multiple_masks else 1
+    for prediction in predictions:
+        ranked = sorted(prediction.candidates, key=lambda one: -one.predicted_iou)
+        for candidate in ranked[:most]:
+            if is_good_enough(candidate.predicted_iou, postprocess):
+                yield prediction.object_id, candidate
+
+
+def _bitmaps(
+    chosen: Sequence[_Choice], size: ImageSize, postprocess: PostprocessOptions
+) -> Iterator[tuple[_Choice, NDArray[np.bool_]]]:
+    """Yield each answer with its bitmap, without those that overlap better ones."""
+    if postprocess.max_overlap_iou is None:
+        for one in chosen:
+            yield one, to_bitmap(one[1].logits, size, postprocess)
+        return
+    packed = [
+        ScoredMask(
+            PackedMask.pack(to_bitmap(candidate.logits, size, postprocess)),
+            object_id,
+            candidate.predicted_iou,
+        )
+        for object_id, candidate in chosen
+    ]
+    for index in without_overlaps(packed, postprocess):
+        yield chosen[index], packed[index].mask.unpack()
+
+
+def _finish(
+    candidate: MaskCandidate,
+    bitmap: NDArray[np.bool_],
+    options: MaskOptions,
+    index: int,
+    object_id: int,
+    alternative: int,
+) -> SegmentedMask:
+    wants_mask = options.encoding is not MaskEncoding.NONE
+    return SegmentedMask(
+        index=index,
+        object_id=object_id,
+        alternative=alternative,
+        score=candidate.predicted_iou,
+        score_kind=ScoreKind.PREDICTED_IOU,
+        stability_score=stability_score(candidate.logits.values),
+        area_px=area(bitmap),
+        box=bounding_box(bitmap),
+        encoded=encode_mask(bitmap, options.encoding) if wants_mask else None,
+        logits=candidate.logits if options.include_logits else None,
+    )
