@@ -66,3 +66,52 @@ def test_masks(tmp_path: Path, name: str, suffix: str, object_id: int | None) ->
 def test_masks_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     with pytest.raises(typer.BadParameter, match="absent"):
         parse_mask(str(tmp_path / "absent.png"))
+
+
+@pytest.mark.parametrize(
+    ("text", "point"),
+    [
+        ("3,4", Point(3, 4, frame_index=7)),
+        ("3,4#0", Point(3, 4, frame_index=0)),
+        ("3,4,bg@2#48", Point(3, 4, BACKGROUND, 2, frame_index=48)),
+    ],
+)
+def test_points_of_video(text: str, point: Point) -> None:
+    assert parse_point(text, frame=7) == point
+
+
+def test_boxes_of_video() -> None:
+    assert parse_box("1,2,3,4", frame=5) == Box(1, 2, 3, 4, frame_index=5)
+    assert parse_box("1,2,3,4@9#12", frame=5) == Box(1, 2, 3, 4, object_id=9, frame_index=12)
+
+
+@pytest.mark.parametrize("text", ["3,4#", "3,4#x", "3,4#-1", "3,4#1@2"])
+def test_frames_of_another_form_are_refused(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="#FRAME"):
+        parse_point(text, frame=0)
+
+
+def test_images_have_no_frames() -> None:
+    with pytest.raises(typer.BadParameter):
+        parse_point("3,4#1")
+    with pytest.raises(typer.BadParameter):
+        parse_box("1,2,3,4#1")
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix", "object_id", "frame"),
+    [
+        ("mask.png", "", None, 5),
+        ("mask.png", "@3#8", 3, 8),
+        ("mask#2", "", None, 5),
+        ("mask@2", "#8", None, 8),
+        ("mask#2", "@3#8", 3, 8),
+    ],
+)
+def test_masks_of_video(
+    tmp_path: Path, name: str, suffix: str, object_id: int | None, frame: int
+) -> None:
+    Image.fromarray(np.eye(5, dtype=np.bool_)).save(tmp_path / name, "PNG")
+    prompt = parse_mask(f"{tmp_path / name}{suffix}", frame=5)
+    assert prompt.object_id == object_id
+    assert prompt.frame_index == frame

@@ -1,4 +1,7 @@
-"""Reads the prompts of the command line: `10,20,bg@2`, `4,4,90,60@2`, `guess.png@2`."""
+"""Reads the prompts of the command line: `10,20,bg@2`, `4,4,90,60@2`, `guess.png@2`.
+
+For video, `#N` at the end says which frame a prompt is about: `10,20@2#48`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from PIL import Image
 from ..geometry import Box, Point, PointLabel
 from ..prompts import MaskPrompt
 
-__all__ = ["EXAMPLES", "parse_box", "parse_mask", "parse_point"]
+__all__ = ["EXAMPLES", "VIDEO_EXAMPLES", "parse_box", "parse_mask", "parse_point"]
 
 EXAMPLES = """\
   maskwire segment photo.jpg --point 320,240
@@ -24,6 +27,15 @@ EXAMPLES = """\
 
 Coordinates are pixels from the top-left corner; @N says which object a prompt refines."""
 
+VIDEO_EXAMPLES = """\
+  maskwire track clip.mp4 --point 320,240
+  maskwire track clip.mp4 --box 100,80,420,390@1 --point 60,50@2 --frame 12
+  maskwire track clip.mp4 --point 320,240@1 --point 300,200,bg@1#48
+  maskwire track clip.mp4 --point 320,240 --frame 90 --direction both --stride 2 --gif
+
+Coordinates are pixels of the video from its top-left corner. @N says which object a prompt is
+about, #N on which frame, counted from 0; prompts without #N are on the frame of --frame."""
+
 _LABELS = {
     "1": PointLabel.FOREGROUND,
     "fg": PointLabel.FOREGROUND,
@@ -32,16 +44,22 @@ _LABELS = {
     "bg": PointLabel.BACKGROUND,
     "-": PointLabel.BACKGROUND,
 }
-_OBJECT = re.compile(r"(?P<rest>.*)@(?P<object_id>[0-9]+)", re.DOTALL)
+_OBJECT = re.compile(r"(?P<rest>.*)@(?P<number>[0-9]+)", re.DOTALL)
+_FRAME = re.compile(r"(?P<rest>.*)#(?P<number>[0-9]+)", re.DOTALL)
 
 
-def parse_point(text: str) -> Point:
+def parse_point(text: str, frame: int | None = None) -> Point:
     """Read `X,Y[,LABEL][@OBJECT]`; the label is 1, fg or + for on the object, 0, bg or - for off.
+
+    Args:
+        text: What was typed.
+        frame: For video, the frame that a prompt without `#FRAME` is about; None for images.
 
     Raises:
         typer.BadParameter: The text is of another form.
     """
-    rest, object_id = _split_object(text)
+    placed, frame = _split_frame(text, frame)
+    rest, object_id = _split(_OBJECT, placed)
     fields = [field.strip() for field in rest.split(",")]
     label = PointLabel.FOREGROUND
     if len(fields) == 3:
@@ -49,41 +67,60 @@ def parse_point(text: str) -> Point:
         if name not in _LABELS:
             raise typer.BadParameter(f"{name!r} is no label: it is one of {', '.join(_LABELS)}")
         label = _LABELS[name]
-    x, y = _numbers(fields, 2, "--point X,Y[,LABEL][@OBJECT]", text)
-    return Point(x, y, label, object_id)
+    form = "--point X,Y[,LABEL][@OBJECT]" + _frame_form(frame)
+    x, y = _numbers(fields, 2, form, text)
+    return Point(x, y, label, object_id, frame_index=frame)
 
 
-def parse_box(text: str) -> Box:
-    """Read `X0,Y0,X1,Y1[@OBJECT]`.
+def parse_box(text: str, frame: int | None = None) -> Box:
+    """Read `X0,Y0,X1,Y1[@OBJECT]`; `frame` is as for `parse_point`.
 
     Raises:
         typer.BadParameter: The text is of another form.
     """
-    rest, object_id = _split_object(text)
-    x_min, y_min, x_max, y_max = _numbers(rest.split(","), 4, "--box X0,Y0,X1,Y1[@OBJECT]", text)
-    return Box(x_min, y_min, x_max, y_max, object_id=object_id)
+    placed, frame = _split_frame(text, frame)
+    rest, object_id = _split(_OBJECT, placed)
+    form = "--box X0,Y0,X1,Y1[@OBJECT]" + _frame_form(frame)
+    x_min, y_min, x_max, y_max = _numbers(rest.split(","), 4, form, text)
+    return Box(x_min, y_min, x_max, y_max, object_id=object_id, frame_index=frame)
 
 
-def parse_mask(text: str) -> MaskPrompt:
+def parse_mask(text: str, frame: int | None = None) -> MaskPrompt:
     """Read `FILE[@OBJECT]`; the file is a picture of the image's size, bright on the object.
+
+    A file whose name itself ends like that is found too. `frame` is as for `parse_point`.
 
     Raises:
         typer.BadParameter: The file cannot be read.
     """
-    rest, object_id = _split_object(text)
-    if object_id is not None and not Path(rest).is_file() and Path(text).is_file():
+    if Path(text).is_file():
         rest, object_id = text, None
+    else:
+        placed, frame = _split_frame(text, frame)
+        rest, object_id = (placed, None) if Path(placed).is_file() else _split(_OBJECT, placed)
     try:
         with Image.open(rest) as picture:
             bitmap = np.asarray(picture.convert("L")) > 127
     except OSError as error:
         raise typer.BadParameter(f"the mask {rest} cannot be read: {error}") from error
-    return MaskPrompt(bitmap, object_id)
+    return MaskPrompt(bitmap, object_id, frame_index=frame)
 
 
-def _split_object(text: str) -> tuple[str, int | None]:
-    match = _OBJECT.fullmatch(text)
-    return (match["rest"], int(match["object_id"])) if match else (text, None)
+def _split(suffix: re.Pattern[str], text: str) -> tuple[str, int | None]:
+    match = suffix.fullmatch(text)
+    return (match["rest"], int(match["number"])) if match else (text, None)
+
+
+def _split_frame(text: str, frame: int | None) -> tuple[str, int | None]:
+    """Return what is before `#FRAME`, and the frame; for images that form means nothing."""
+    if frame is None:
+        return text, None
+    rest, given = _split(_FRAME, text)
+    return rest, frame if given is None else given
+
+
+def _frame_form(frame: int | None) -> str:
+    return "" if frame is None else "[#FRAME]"
 
 
 def _numbers(fields: Sequence[str], count: int, form: str, text: str) -> list[float]:
