@@ -143,7 +143,7 @@ def test_a_pulled_model_answers_as_the_original_file(
     )
     assert engine.description.checkpoint_digest == f"sha256:{pulled.sha256}"
     pixels = np.random.default_rng(1).integers(0, 256, (90, 120, 3), dtype=np.uint8)
-    assert torch.equal(engine.encode(pixels).image_embed, original.encode(pixels).image_embed)
+    assert torch.equal(engine.encode(pixels).image_features, original.encode(pixels).image_features)
 
 
 def test_a_changed_file_in_the_cache_is_refused_at_loading(

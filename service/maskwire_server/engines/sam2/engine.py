@@ -24,12 +24,12 @@ from maskwire_server.domain.engine import (
     ModelDescription,
     ModelSpecification,
     ObjectPrediction,
-    SegmentationEngine,
 )
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
 from maskwire_server.domain.geometry import Box, ImageSize
 from maskwire_server.domain.logits import MaskLogits
 from maskwire_server.domain.prompts import ObjectPrompts, PromptKind
+from maskwire_server.domain.tracking import TrackingEngine, TrackingLimits
 from maskwire_server.engines import catalogue
 from maskwire_server.engines.device import Placement, reporting_device_failure, resolve
 from maskwire_server.engines.weights import read_state, verified_digest
@@ -37,7 +37,10 @@ from maskwire_server.engines.weights import read_state, verified_digest
 from .embedding import Sam2Embedding
 from .loading import build_network, load_weights, packaged_config
 from .preprocessing import network_input
+from .prompting import Prompting
 from .prompts import PromptBatch, batched
+from .tracker import Sam2Tracker
+from .video_network import VideoNetwork
 
 _MAX_OBJECTS = 128
 # Objects decoded at once; each takes some tens of MB of the device's memory meanwhile at 1024 px.
@@ -46,9 +49,11 @@ _ACCELERATOR_BATCH_LIMIT = 64
 # 2.6 M parameters at 512 px took 124 ms one by one, 91 ms by four, 98 ms at once; hiera-tiny at
 # 1024 px took 1.6 s, 1.9 s and 2.9 s. So: four at 512 px, one from 1024 px on.
 _CPU_BATCH_PIXELS = 4 * 512 * 512
+_ACCELERATOR_TRACKING_BATCH_LIMIT = 16
+_CPU_TRACKING_PIXELS = 4 * 512 * 512
 
 
-class Sam2Engine(SegmentationEngine):
+class Sam2Engine(TrackingEngine):
     """One SAM 2 network on one device."""
 
     def __init__(self, network: Any, description: ModelDescription, placement: Placement) -> None:
@@ -62,12 +67,15 @@ class Sam2Engine(SegmentationEngine):
         self._description = description
         self._placement = placement
         self._batch_limit = _ACCELERATOR_BATCH_LIMIT
+        self._tracking_batch_limit = _ACCELERATOR_TRACKING_BATCH_LIMIT
         if placement.device.type == "cpu":
             self._batch_limit = max(1, _CPU_BATCH_PIXELS // network.image_size**2)
+            self._tracking_batch_limit = max(1, _CPU_TRACKING_PIXELS // network.image_size**2)
         with self._computing():
             self._network = network.to(placement.device).eval()
             # Depends on the architecture alone; upstream computes it anew for every prompt.
             self._position_encoding = network.sam_prompt_encoder.get_dense_pe()
+        self._video: VideoNetwork | None = None
 
     @property
     def description(self) -> ModelDescription:
@@ -80,16 +88,12 @@ class Sam2Engine(SegmentationEngine):
         with self._computing():
             image = network_input(pixels, network.image_size, self._placement.device)
             levels = network.forward_image(image)["backbone_fpn"]
-            image_embed = levels[-1]
-            if network.directly_add_no_mem_embed:
-                image_embed = image_embed + network.no_mem_embed.view(1, -1, 1, 1)
+            features = levels[-1]
             high_res = tuple(levels[-3:-1]) if network.use_high_res_features_in_sam else ()
         return Sam2Embedding(
             image_size=ImageSize(width_px=pixels.shape[1], height_px=pixels.shape[0]),
-            size_bytes=sum(
-                tensor.untyped_storage().nbytes() for tensor in (image_embed, *high_res)
-            ),
-            image_embed=image_embed,
+            size_bytes=sum(tensor.untyped_storage().nbytes() for tensor in (features, *high_res)),
+            image_features=features,
             high_res_features=high_res,
         )
 
@@ -110,17 +114,20 @@ class Sam2Engine(SegmentationEngine):
             raise TypeError(f"{type(embedding).__name__} is not an embedding of this engine")
         window = Box.covering(embedding.image_size)
         candidates: list[tuple[MaskCandidate, ...]] = [()] * len(objects)
-        encoder = self._network.sam_prompt_encoder
+        network, encoder = self._network, self._network.sam_prompt_encoder
         with self._computing():
+            features = embedding.image_features
+            if network.directly_add_no_mem_embed:
+                features = features + network.no_mem_embed.view(1, -1, 1, 1)
             for batch in batched(
                 objects,
                 embedding.image_size,
-                network_side=self._network.image_size,
+                network_side=network.image_size,
                 mask_side=encoder.mask_input_size[0],
                 batch_limit=self._batch_limit,
                 device=self._placement.device,
             ):
-                logits, scores = self._decode_batch(embedding, batch, multimask)
+                logits, scores = self._decode_batch(embedding, features, batch, multimask)
                 for position, masks, ious in zip(batch.positions, logits, scores, strict=True):
                     candidates[position] = tuple(
                         MaskCandidate(MaskLogits(mask, window), float(iou))
@@ -131,14 +138,33 @@ class Sam2Engine(SegmentationEngine):
             for prompts, answers in zip(objects, candidates, strict=True)
         ]
 
+    def new_tracker(self, size: ImageSize, limits: TrackingLimits) -> Sam2Tracker:
+        """Make a tracker; see `TrackingEngine.new_tracker`."""
+        device = self._placement.device
+        with self._computing():
+            if self._video is None:
+                self._video = VideoNetwork(self._network, device, self._position_encoding)
+        return Sam2Tracker(
+            self._video,
+            size,
+            limits,
+            prompting=Prompting(self._video, size, device, self._batch_limit),
+            computing=self._computing,
+            batch_limit=self._tracking_batch_limit,
+        )
+
     def close(self) -> None:
         """Free the device's memory; the engine is not used again."""
-        del self._network, self._position_encoding
+        del self._network, self._position_encoding, self._video
         if self._placement.device.type == "cuda":
             torch.cuda.empty_cache()
 
     def _decode_batch(
-        self, embedding: Sam2Embedding, batch: PromptBatch, multimask: bool
+        self,
+        embedding: Sam2Embedding,
+        features: torch.Tensor,
+        batch: PromptBatch,
+        multimask: bool,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return logits (objects, candidates, rows, columns) and predicted IoUs of a batch."""
         points = None if batch.coordinates is None else (batch.coordinates, batch.labels)
@@ -146,7 +172,7 @@ class Sam2Engine(SegmentationEngine):
             points=points, boxes=None, masks=batch.masks
         )
         logits, scores, _, _ = self._network.sam_mask_decoder(
-            image_embeddings=embedding.image_embed,
+            image_embeddings=features,
             image_pe=self._position_encoding,
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
@@ -194,7 +220,7 @@ class Sam2EngineFactory(EngineFactory):
             masks_per_object=network.sam_mask_decoder.num_multimask_outputs,
             max_objects=_MAX_OBJECTS,
             native_resolution_px=network.image_size,
-            supports_video=False,
+            supports_video=network.num_maskmem > 0 and network.directly_add_no_mem_embed,
             device=str(placement.device),
             precision=placement.precision,
             license=entry.license if entry is not None else "unknown",

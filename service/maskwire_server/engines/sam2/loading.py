@@ -22,15 +22,17 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
 from maskwire_server.engines.weights import State
 
-# What upstream's `build_sam2` sets by default for inference: a single mask that is not stable is
-# replaced by the best of the multiple ones. A configuration that says otherwise is followed.
+# What upstream's `build_sam2` and `build_sam2_video_predictor` set by default for inference: a
+# single mask that is not stable is replaced by the best of the multiple ones, and a prompted mask
+# is remembered as it is shown. A configuration that says otherwise is followed.
 _INFERENCE_DEFAULTS = {
     "model": {
+        "binarize_mask_from_pts_for_mem_enc": True,
         "sam_mask_decoder_extra_args": {
             "dynamic_multimask_via_stability": True,
             "dynamic_multimask_stability_delta": 0.05,
             "dynamic_multimask_stability_thresh": 0.98,
-        }
+        },
     }
 }
 _NAMES_SHOWN = 8

@@ -118,6 +118,33 @@ def mask_logits(
     return np.clip(values, -_LOGIT_BOUND, _LOGIT_BOUND)
 
 
+def filled_mask(
+    mask: NDArray[np.bool_] | MaskLogits, image_size: ImageSize, side: int
+) -> NDArray[np.bool_]:
+    """Bring a mask prompt to the network's square, as a mask that is taken over as it is.
+
+    A bitmap is resized as upstream resizes it: a cell is set where the mask covers half of it.
+    Logits are resampled and thresholded at 0; beyond their window nothing is set.
+
+    Returns:
+        Shape (side, side), bool.
+    """
+    if isinstance(mask, MaskLogits):
+        image = Box.covering(image_size)
+        values = mask.resample(image, side, side)
+        return (values > 0) & _is_inside(mask.window, image, side)
+    if mask.shape == (side, side):
+        return mask
+    coverage = functional.interpolate(
+        torch.from_numpy(mask.astype(np.float32))[None, None],
+        (side, side),
+        mode="bilinear",
+        align_corners=False,
+        antialias=True,
+    )
+    return (coverage[0, 0] >= 0.5).numpy()
+
+
 def _resampled(mask: MaskLogits, image: Box, side: int) -> NDArray[np.float32]:
     window = mask.window
     cells = (
@@ -129,12 +156,16 @@ def _resampled(mask: MaskLogits, image: Box, side: int) -> NDArray[np.float32]:
         cv2.resize(mask.values, cells, interpolation=cv2.INTER_AREA), dtype=np.float32
     )
     values = MaskLogits(averaged, window).resample(image, side, side)
+    return np.where(_is_inside(window, image, side), values, np.float32(_MASK_BIAS))
+
+
+def _is_inside(window: Box, image: Box, side: int) -> NDArray[np.bool_]:
+    """Tell which cells of a square grid over the image have their centres in a window."""
     x = (np.arange(side) + 0.5) * (image.width / side)
     y = (np.arange(side) + 0.5) * (image.height / side)
-    is_inside = np.outer(
+    return np.outer(
         (y >= window.y_min) & (y < window.y_max), (x >= window.x_min) & (x < window.x_max)
     )
-    return np.where(is_inside, values, np.float32(_MASK_BIAS))
 
 
 def _corners_and_points(prompts: ObjectPrompts) -> NDArray[np.float32]:
