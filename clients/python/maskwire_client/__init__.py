@@ -30,6 +30,7 @@ from .masks import (
     ScoreKind,
 )
 from .options import (
+    AutoSegmentOptions,
     Delivery,
     MaskEncoding,
     PictureFormat,
@@ -77,6 +78,7 @@ from .videos import (
 
 __all__ = [
     "AsyncClient",
+    "AutoSegmentOptions",
     "Box",
     "BoxLabel",
     "BoxLike",

@@ -124,13 +124,13 @@ def call_steps(deadline: Deadline, overload_retries: int) -> Steps[_ResponseT]:
 
 
 def segment_steps(
-    request: segmentation_pb2.SegmentImageRequest,
+    request: segmentation_pb2.SegmentImageRequest | segmentation_pb2.AutoSegmentRequest,
     image: EncodedImage | ImageReference,
     known: KnownDigests | None,
     deadline: Deadline,
     overload_retries: int,
-) -> Steps[segmentation_pb2.SegmentImageResponse]:
-    """Call `SegmentImage` with an image's digest first and its bytes only where those are missing.
+) -> Steps[_ResponseT]:
+    """Segment an image, sending its digest first and its bytes only where those are missing.
 
     Args:
         request: The request; its image is filled in, before each attempt.
@@ -145,9 +145,7 @@ def segment_steps(
     if known is not None and (image.digest in known or len(image.data) >= PROBE_FROM_BYTES):
         request.image.CopyFrom(_requests.digest_source(image))
         try:
-            response: segmentation_pb2.SegmentImageResponse = yield from call_steps(
-                deadline, overload_retries
-            )
+            response: _ResponseT = yield from call_steps(deadline, overload_retries)
         except ImageNotFound:
             known.discard(image.digest)
         else:

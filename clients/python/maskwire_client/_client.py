@@ -8,9 +8,9 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
-from maskwire.v1 import model_pb2, model_pb2_grpc, segmentation_pb2_grpc
+from maskwire.v1 import model_pb2, model_pb2_grpc, segmentation_pb2, segmentation_pb2_grpc
 
-from . import _requests, _responses
+from . import _auto_messages, _requests, _responses
 from ._calls import Attempt, Pause, Steps, call_steps, segment_steps
 from ._channel import Tls
 from ._configuration import (
@@ -21,7 +21,7 @@ from ._configuration import (
 )
 from ._errors import error_from_rpc
 from .images import ImageInput, load_image
-from .options import Delivery, MaskEncoding, Postprocess, Rendering
+from .options import AutoSegmentOptions, Delivery, MaskEncoding, Postprocess, Rendering
 from .prompts import BoxLike, MaskPrompt, PointLike, Text
 from .results import Model, SegmentationResult
 
@@ -155,7 +155,7 @@ class Client:
             )
         )
         source = load_image(image)
-        steps = segment_steps(
+        steps: Steps[segmentation_pb2.SegmentImageResponse] = segment_steps(
             request,
             source,
             self._configuration.digests,
@@ -164,6 +164,69 @@ class Client:
         )
         response = self._carry_out(steps, self._segmentation.SegmentImage, request, request_id)
         return _responses.segmentation_result(response)
+
+    def auto_segment(
+        self,
+        image: ImageInput,
+        *,
+        options: AutoSegmentOptions | None = None,
+        model: str = "",
+        encoding: MaskEncoding = MaskEncoding.COCO_RLE,
+        include_scores: bool = True,
+        include_boxes: bool = False,
+        include_logits: bool = False,
+        postprocess: Postprocess | None = None,
+        renderings: Sequence[Rendering] = (),
+        delivery: Delivery = Delivery.INLINE,
+        timeout_s: float | None = None,
+        request_id: str | None = None,
+    ) -> SegmentationResult:
+        """Segment everything in a picture: the masks best first, their object ids from 1.
+
+        Args:
+            image: Path, encoded bytes, PIL image, uint8 array, URI or digest (`ImageInput`).
+            options: Settings of the method; None is the server's defaults for all.
+            model: Name of the model; empty is the server's default.
+            encoding: Form of the masks on the wire.
+            include_scores: Return the masks' scores.
+            include_boxes: Return normalized boxes besides the pixel boxes.
+            include_logits: Return logits, to refine from with `MaskPrompt`.
+            postprocess: What to change in the masks first.
+            renderings: Pictures to make, at most 8.
+            delivery: How pictures reach the caller.
+            timeout_s: Seconds that this call may take; None is the client's default.
+            request_id: Identifier for the server's logs; None makes one.
+
+        Raises:
+            MaskwireError: The call failed; `maskwire_client.errors` draws the tree.
+            OSError: The image file cannot be read.
+            TypeError: An argument is of a kind that is not taken.
+            ValueError: An array has the wrong shape, or a number cannot be sent.
+        """
+        deadline = self._configuration.deadline(timeout_s)
+        request = _auto_messages.auto_segment_request(
+            _auto_messages.AutoSegmentArguments(
+                options=options,
+                model=model,
+                encoding=encoding,
+                include_scores=include_scores,
+                include_boxes=include_boxes,
+                include_logits=include_logits,
+                postprocess=postprocess,
+                renderings=renderings,
+                delivery=delivery,
+            )
+        )
+        source = load_image(image)
+        steps: Steps[segmentation_pb2.AutoSegmentResponse] = segment_steps(
+            request,
+            source,
+            self._configuration.digests,
+            deadline,
+            self._configuration.overload_retries,
+        )
+        response = self._carry_out(steps, self._segmentation.AutoSegment, request, request_id)
+        return _auto_messages.auto_segment_result(response)
 
     def models(
         self, *, timeout_s: float | None = None, request_id: str | None = None

@@ -76,7 +76,7 @@ def segment_request(arguments: SegmentArguments) -> segmentation_pb2.SegmentImag
             include_logits=arguments.include_logits,
         ),
         postprocess=postprocess_message(arguments.postprocess),
-        renderings=[_rendering(rendering) for rendering in arguments.renderings],
+        renderings=[rendering_message(rendering) for rendering in arguments.renderings],
         delivery=to_wire(file_pb2.Delivery, arguments.delivery),
     )
 
@@ -246,7 +246,8 @@ def postprocess_message(options: Postprocess | None) -> mask_pb2.PostprocessOpti
     )
 
 
-def _rendering(rendering: Rendering) -> rendering_pb2.Rendering:
+def rendering_message(rendering: Rendering) -> rendering_pb2.Rendering:
+    """Return the message of a picture to make."""
     return rendering_pb2.Rendering(
         style=to_wire(rendering_pb2.RenderingStyle, rendering.style),
         format=to_wire(rendering_pb2.PictureFormat, rendering.format),

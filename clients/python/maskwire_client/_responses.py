@@ -57,7 +57,7 @@ def segmentation_result(response: segmentation_pb2.SegmentImageResponse) -> Segm
     return SegmentationResult(
         masks=tuple(mask_result(mask) for mask in response.masks),
         info=processing_info(response.info),
-        pictures=tuple(_picture(picture) for picture in response.pictures),
+        pictures=tuple(picture_result(picture) for picture in response.pictures),
     )
 
 
@@ -181,7 +181,8 @@ def _image_info(image: image_pb2.ImageInfo) -> ImageInfo:
     )
 
 
-def _picture(picture: rendering_pb2.Picture) -> Picture:
+def picture_result(picture: rendering_pb2.Picture) -> Picture:
+    """Return a picture that was made."""
     content = picture.content
     style = from_wire(rendering_pb2.RenderingStyle.DESCRIPTOR, RenderingStyle, picture.style)
     return Picture(

@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 
 __all__ = [
+    "AutoSegmentOptions",
     "Delivery",
     "MaskEncoding",
     "PictureFormat",
@@ -101,3 +102,38 @@ class Postprocess:
     min_score: float | None = None
     max_overlap_iou: float | None = None
     coarse_masks: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutoSegmentOptions:
+    """Settings of automatic mask generation; None leaves the server's default, which is named.
+
+    Attributes:
+        points_per_side: Points along each side of the grid, 1 to 128; 32.
+        pred_iou_thresh: Least predicted IoU of a mask, 0 to 1; 0.88.
+        stability_score_thresh: Least stability score of a mask, 0 to 1; 0.95.
+        stability_score_offset: Shift of the threshold for that score, in logits, up to 10; 1.
+        min_mask_region_area: Islands and holes of fewer pixels are removed; 100.
+        box_nms_thresh: Of two masks whose boxes overlap by more than this IoU the worse is dropped,
+            0 to 1; 0.7.
+        crop_n_layers: Layers of crops besides the whole image, 0 to 4: layer i has 2^i × 2^i crops.
+        crop_nms_thresh: As `box_nms_thresh`, between crops; 0.7.
+        crop_overlap_ratio: How far crops overlap, as a fraction of the image, 0 to 0.9; 512/1500.
+        crop_n_points_downscale_factor: The grid of layer i has `points_per_side` divided by this to
+            the power of i, 1 to 8; 1.
+        multimask_output: Whether each point may give object, part and subpart; it may.
+        max_masks: Most masks, best first, 1 to 4096; all.
+    """
+
+    points_per_side: int | None = None
+    pred_iou_thresh: float | None = None
+    stability_score_thresh: float | None = None
+    stability_score_offset: float | None = None
+    min_mask_region_area: int | None = None
+    box_nms_thresh: float | None = None
+    crop_n_layers: int = 0
+    crop_nms_thresh: float | None = None
+    crop_overlap_ratio: float | None = None
+    crop_n_points_downscale_factor: int | None = None
+    multimask_output: bool | None = None
+    max_masks: int | None = None

@@ -1,0 +1,61 @@
+"""Messages of automatic segmentation: requests from what callers give, answers as dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from maskwire.v1 import file_pb2, mask_pb2, segmentation_pb2
+
+from ._enums import to_wire
+from ._requests import postprocess_message, rendering_message
+from ._responses import mask_result, picture_result, processing_info
+from .options import AutoSegmentOptions, Delivery, MaskEncoding, Postprocess, Rendering
+from .results import SegmentationResult
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AutoSegmentArguments:
+    """What `auto_segment` takes besides the image; documented there."""
+
+    options: AutoSegmentOptions | None
+    model: str
+    encoding: MaskEncoding
+    include_scores: bool
+    include_boxes: bool
+    include_logits: bool
+    postprocess: Postprocess | None
+    renderings: Sequence[Rendering]
+    delivery: Delivery
+
+
+def auto_segment_request(arguments: AutoSegmentArguments) -> segmentation_pb2.AutoSegmentRequest:
+    """Return the request, still without its image.
+
+    Raises:
+        TypeError: An option is not of the kind that its field takes.
+        ValueError: A number is none that the message can hold.
+    """
+    options = arguments.options or AutoSegmentOptions()
+    return segmentation_pb2.AutoSegmentRequest(
+        model=arguments.model,
+        options=segmentation_pb2.AutoSegmentOptions(**dataclasses.asdict(options)),
+        mask_options=mask_pb2.MaskOptions(
+            encoding=to_wire(mask_pb2.MaskEncoding, arguments.encoding),
+            include_scores=arguments.include_scores,
+            include_boxes=arguments.include_boxes,
+            include_logits=arguments.include_logits,
+        ),
+        postprocess=postprocess_message(arguments.postprocess),
+        renderings=[rendering_message(rendering) for rendering in arguments.renderings],
+        delivery=to_wire(file_pb2.Delivery, arguments.delivery),
+    )
+
+
+def auto_segment_result(response: segmentation_pb2.AutoSegmentResponse) -> SegmentationResult:
+    """Return the answer of `AutoSegment`; its masks stay encoded until they are looked at."""
+    return SegmentationResult(
+        masks=tuple(mask_result(mask) for mask in response.masks),
+        info=processing_info(response.info),
+        pictures=tuple(picture_result(picture) for picture in response.pictures),
+    )
