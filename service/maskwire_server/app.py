@@ -26,6 +26,8 @@ from .domain.image_access import ImageAccess
 from .domain.images import ImageLimits
 from .domain.models import ModelRegistry, ServedModel
 from .domain.segmentation_service import SegmentationService
+from .domain.sessions.service import SessionLimits, SessionService
+from .domain.sessions.session import QueueLimits, SessionTimes
 from .engines import device
 from .engines.checkpoints import specify
 from .engines.registry import load_engine
@@ -78,14 +80,23 @@ class Application:
             metrics = Metrics()
             metrics_server = await _start_metrics(settings, metrics, resources)
             models = await _load_models(settings, metrics, resources)
-            segmentation = _segmentation_service(settings, models, metrics, resources)
-            domain = DomainServices(segmentation=segmentation, models=models)
+            pixels = _pixel_executor(settings, metrics, resources)
+            images = _image_access(settings, pixels, metrics)
+            sessions = SessionService(models, images, pixels, metrics, session_limits(settings))
+            domain = DomainServices(
+                segmentation=SegmentationService(
+                    models, images, pixels, metrics, max_prompts=settings.limits.max_prompts
+                ),
+                models=models,
+                sessions=sessions,
+            )
             grpc_server = build_server(settings, domain, metrics)
             resources.push_async_callback(
                 grpc_server.drain_and_stop,
                 notice_s=settings.grpc.drain_notice_s,
                 grace_s=settings.grpc.shutdown_grace_s,
             )
+            resources.callback(sessions.begin_drain, settings.sessions.drain_grace_s)
             await grpc_server.start()
             application = cls(grpc_server, metrics_server, resources.pop_all())
         _log.info(
@@ -108,6 +119,29 @@ def image_limits(settings: Settings) -> ImageLimits:
         max_bytes=settings.limits.max_image_bytes,
         max_pixels=settings.limits.max_image_pixels,
         max_side_px=settings.limits.max_image_side_px,
+    )
+
+
+def session_limits(settings: Settings) -> SessionLimits:
+    """Return the limits on live sessions that the settings say."""
+    chosen = settings.sessions
+    return SessionLimits(
+        max_sessions=chosen.max_sessions,
+        max_sessions_per_tenant=chosen.max_sessions_per_tenant,
+        max_objects=chosen.max_objects,
+        max_held_frames=chosen.max_held_frames,
+        max_prompts=settings.limits.max_prompts,
+        max_seed_bytes=chosen.max_seed_bytes,
+        times=SessionTimes(
+            idle_timeout_s=chosen.idle_timeout_s,
+            lease_s=chosen.lease_s,
+            notice_s=chosen.lease_notice_s,
+        ),
+        queues=QueueLimits(
+            max_requests=chosen.max_waiting_requests,
+            max_frames=chosen.max_waiting_frames,
+            max_responses=chosen.max_waiting_responses,
+        ),
     )
 
 
@@ -209,21 +243,22 @@ async def _load_models(
     return ModelRegistry(models)
 
 
-def _segmentation_service(
-    settings: Settings, models: ModelRegistry, metrics: Metrics, resources: AsyncExitStack
-) -> SegmentationService:
+def _pixel_executor(
+    settings: Settings, metrics: Metrics, resources: AsyncExitStack
+) -> BoundedExecutor:
     threads = settings.limits.pixel_threads or os.cpu_count() or 1
     pixels = BoundedExecutor("pixels", threads, settings.limits.max_pixel_queue, metrics)
     resources.push_async_callback(asyncio.to_thread, pixels.close)
-    images = ImageAccess(
+    return pixels
+
+
+def _image_access(settings: Settings, pixels: BoundedExecutor, metrics: Metrics) -> ImageAccess:
+    return ImageAccess(
         pixels,
         image_limits(settings),
         metrics,
         embedding_budget_bytes=settings.cache.embedding_bytes,
         image_budget_bytes=settings.cache.image_bytes,
-    )
-    return SegmentationService(
-        models, images, pixels, metrics, max_prompts=settings.limits.max_prompts
     )
 
 

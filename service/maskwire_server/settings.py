@@ -49,6 +49,8 @@ class GrpcSettings(_Group):
     """Pause between NOT_SERVING and refusing new calls at shutdown, so that balancers notice."""
     shutdown_grace_s: float = Field(default=30.0, ge=0)
     """Longest time that calls in flight may take to finish at shutdown, in seconds."""
+    max_stall_s: float = Field(default=60.0, gt=0)
+    """Longest time that a stream waits for a client that does not read, in seconds."""
     enable_reflection: bool = True
     """Serve gRPC reflection, so that tools can list and call methods."""
     enable_channelz: bool = False
@@ -134,6 +136,35 @@ class LimitSettings(_Group):
     """Threads that decode and encode pictures; 0 means one for each core."""
 
 
+class SessionSettings(_Group):
+    """Live sessions."""
+
+    max_sessions: int = Field(default=64, ge=1)
+    """Most sessions at a time; one more is RESOURCE_EXHAUSTED with RetryInfo."""
+    max_sessions_per_tenant: int = Field(default=64, ge=1)
+    """Most sessions of one tenant at a time."""
+    max_objects: int = Field(default=64, ge=1, le=1024)
+    """Most objects of a session at a time."""
+    max_held_frames: int = Field(default=8, ge=0, le=64)
+    """Most frames before the latest that prompts may refer to; each holds its embedding."""
+    idle_timeout_s: float = Field(default=60.0, gt=0)
+    """A session whose client says nothing for so long is ended."""
+    lease_s: float = Field(default=4 * 3600.0, gt=0)
+    """Longest time that a session lasts; then it must be resumed from its seed."""
+    lease_notice_s: float = Field(default=30.0, ge=0)
+    """How long before the end of the lease the client is told."""
+    drain_grace_s: float = Field(default=10.0, ge=0)
+    """How long sessions may go on when the server stops; bounded by grpc.shutdown_grace_s."""
+    max_waiting_requests: int = Field(default=64, ge=1)
+    """Requests of one session that wait; then reading stops, and flow control pushes back."""
+    max_waiting_frames: int = Field(default=2, ge=1)
+    """Frames among them."""
+    max_waiting_responses: int = Field(default=4, ge=1)
+    """Responses that wait for a client that does not read; then its session stops working."""
+    max_seed_bytes: int = Field(default=12 * 2**20, ge=2**16, le=15 * 2**20)
+    """Most bytes of frames and masks in an exported seed."""
+
+
 class LoggingSettings(_Group):
     """The log on standard error."""
 
@@ -164,6 +195,8 @@ class Settings(BaseSettings):
     """What is kept between calls."""
     limits: LimitSettings = LimitSettings()
     """Bounds on what is accepted."""
+    sessions: SessionSettings = SessionSettings()
+    """Live sessions."""
     logging: LoggingSettings = LoggingSettings()
     """The log on standard error."""
 

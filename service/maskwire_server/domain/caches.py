@@ -78,6 +78,10 @@ class SingleFlightCache(Generic[Key, Value]):
         """Return the value for `key` if it is held."""
         return self._cache.get(key)
 
+    def put(self, key: Key, value: Value) -> None:
+        """Keep a value that was computed elsewhere."""
+        self._cache.put(key, value)
+
     async def compute(self, key: Key, make: Callable[[], Awaitable[Value]]) -> Value:
         """Return what `make` returns, sharing a run for the same key that is under way."""
         flight = self._flights.get(key)

@@ -56,8 +56,15 @@ class BoundedExecutor:
         self._pending = 0
         self._mean_run_s = 0.05
 
-    async def run(self, function: Callable[[], Value]) -> Completed[Value]:
+    async def run(
+        self, function: Callable[[], Value], *, is_refusable: bool = True
+    ) -> Completed[Value]:
         """Run `function` on one of the threads and return its result with its timing.
+
+        Args:
+            function: What to run.
+            is_refusable: False queues it however full the queue is: for callers that have one
+                call at a time and are themselves limited in number, like live sessions.
 
         Cancelling the caller takes the call out of the queue if it waits; one that runs finishes,
         and its result is thrown away.
@@ -65,7 +72,7 @@ class BoundedExecutor:
         Raises:
             MaskwireError: `OVERLOADED` with `retry_after` when the queue is full.
         """
-        self._admit()
+        self._admit(is_refusable=is_refusable)
         submitted = time.perf_counter()
 
         def timed() -> Completed[Value]:
@@ -90,9 +97,9 @@ class BoundedExecutor:
         """Drop what waits, let what runs finish, and end the threads; blocks until then."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _admit(self) -> None:
+    def _admit(self, *, is_refusable: bool) -> None:
         with self._lock:
-            if self._pending >= self._capacity:
+            if is_refusable and self._pending >= self._capacity:
                 delay = self._mean_run_s * self._pending / self._threads
                 refused = True
             else:

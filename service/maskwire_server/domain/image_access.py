@@ -15,6 +15,7 @@ from .caches import ByteBudgetCache, SingleFlightCache
 from .engine import ImageEmbedding
 from .errors import ErrorCode, MaskwireError
 from .executor import BoundedExecutor
+from .geometry import ImageSize
 from .images import ImageLimits, decode_image, identify_format, image_digest, parse_data_uri
 from .models import ServedModel
 from .observer import Observer
@@ -51,6 +52,34 @@ class LocatedImage:
     data: bytes | None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameImage:
+    """A frame of a live session, read and ready to be encoded.
+
+    Attributes:
+        digest: Digest of the encoded bytes.
+        data: The encoded bytes, or None where only the embedding is held.
+        size: Size of the frame.
+        pixels: Shape (height, width, 3), uint8, RGB; None where the embedding is held.
+        embedding: The embedding, where it is held.
+        decode_s: Seconds that decoding took.
+        queue_s: Seconds of waiting for threads.
+    """
+
+    digest: str
+    data: bytes | None
+    size: ImageSize
+    pixels: NDArray[np.uint8] | None
+    embedding: EncodedImage | None
+    decode_s: float
+    queue_s: float
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether the embedding is held."""
+        return self.embedding is not None
+
+
 class ImageAccess:
     """Finds images and their embeddings, scoped to the caller's tenant."""
 
@@ -77,6 +106,11 @@ class ImageAccess:
                 observer,
             )
         )
+
+    @property
+    def limits(self) -> ImageLimits:
+        """The limits that images are accepted by."""
+        return self._limits
 
     async def locate(self, source: ImageSource) -> LocatedImage:
         """Return the digest of the image, and its bytes where the source has them.
@@ -115,6 +149,65 @@ class ImageAccess:
             return await self._encode(image.digest, data, model, caller)
 
         return await self._embeddings.compute(key, encode), False
+
+    async def read_frame(
+        self, source: ImageSource, model: ServedModel, caller: Caller
+    ) -> FrameImage:
+        """Read a frame of a live session: its size is known before the device is troubled.
+
+        Raises:
+            MaskwireError: As `locate` and `embedding`.
+        """
+        located = await self.locate(source)
+        held = self._embeddings.get((caller.tenant, located.digest, model.description.name))
+        if held is not None:
+            data = located.data or self._images.get((caller.tenant, located.digest))
+            return FrameImage(located.digest, data, held.info.size, None, held, 0.0, 0.0)
+        data = self._bytes_of(located, caller)
+        decoded = await self._pixels.run(
+            lambda: decode_image(data, self._limits, field="frame.image.data")
+        )
+        height, width = decoded.value.shape[:2]
+        size = ImageSize(width_px=width, height_px=height)
+        return FrameImage(
+            located.digest, data, size, decoded.value, None, decoded.run_s, decoded.queue_s
+        )
+
+    async def encode_frame(
+        self, frame: FrameImage, model: ServedModel, caller: Caller, *, keep: bool
+    ) -> EncodedImage:
+        """Return the embedding of a frame.
+
+        Args:
+            frame: What `read_frame` returned.
+            model: The model.
+            caller: Whose frame it is.
+            keep: Whether to remember frame and embedding like those of a still image; a live
+                video would only push everything else out of the caches.
+
+        Raises:
+            MaskwireError: `OVERLOADED`, `MODEL_UNAVAILABLE`.
+        """
+        if frame.embedding is not None:
+            return frame.embedding
+        pixels, data = frame.pixels, frame.data
+        assert pixels is not None
+        assert data is not None
+        encoded = await model.executor.run(lambda: model.engine.encode(pixels), is_refusable=False)
+        name = model.description.name
+        self._observer.stage_finished("decode", name, frame.decode_s)
+        self._observer.stage_finished("encode", name, encoded.run_s)
+        image = EncodedImage(
+            embedding=encoded.value,
+            info=ImageInfo(frame.digest, frame.size, identify_format(data).value),
+            decode_s=frame.decode_s,
+            queue_s=frame.queue_s + encoded.queue_s,
+            encode_s=encoded.run_s,
+        )
+        if keep:
+            self._images.put((caller.tenant, frame.digest), data)
+            self._embeddings.put((caller.tenant, frame.digest, name), image)
+        return image
 
     async def pixels(self, image: LocatedImage, caller: Caller) -> NDArray[np.uint8]:
         """Return the decoded image, shape (height, width, 3), for drawing on.

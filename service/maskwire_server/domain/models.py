@@ -9,6 +9,7 @@ from .engine import ModelDescription, SegmentationEngine
 from .errors import ErrorCode, MaskwireError
 from .executor import BoundedExecutor
 from .prompts import PromptKind
+from .tracking import TrackingEngine
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,5 +84,25 @@ class ModelRegistry:
         raise MaskwireError(
             ErrorCode.UNSUPPORTED_BY_MODEL,
             f"prompts: model {model.description.name} does not take {kind_names} prompts; {remedy}",
+            resource=model.description.name,
+        )
+
+    def require_tracking(self, model: ServedModel) -> TrackingEngine:
+        """Return a model's engine, which must be one that tracks.
+
+        Raises:
+            MaskwireError: `UNSUPPORTED_BY_MODEL`, naming models that track.
+        """
+        if isinstance(model.engine, TrackingEngine):
+            return model.engine
+        able = [
+            other.description.name
+            for other in self.list()
+            if isinstance(other.engine, TrackingEngine)
+        ]
+        remedy = f"name one that does: {', '.join(able)}" if able else "no model served here does"
+        raise MaskwireError(
+            ErrorCode.UNSUPPORTED_BY_MODEL,
+            f"model: {model.description.name} does not track objects through frames; {remedy}",
             resource=model.description.name,
         )

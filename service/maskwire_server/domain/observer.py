@@ -9,7 +9,7 @@ class Observer(Protocol):
     """Receives measurements; every method is cheap, thread-safe and never raises."""
 
     def stage_finished(self, stage: str, model: str, seconds: float) -> None:
-        """Report that `decode`, `encode`, `prompt` or `postprocess` took `seconds`."""
+        """Report that `decode`, `encode`, `prompt`, `track` or `postprocess` took `seconds`."""
 
     def queue_left(self, executor: str, seconds: float) -> None:
         """Report that work waited `seconds` for an executor, e.g. `cuda:0` or `pixels`."""
@@ -31,3 +31,15 @@ class Observer(Protocol):
 
     def batch_decoded(self, model: str, objects: int) -> None:
         """Report how many objects one decoder call served."""
+
+    def sessions_changed(self, active: int, size_bytes: int) -> None:
+        """Report how many live sessions there are now, and the memory that they hold together."""
+
+    def session_ended(self, reason: str, seconds: float) -> None:
+        """Report that a live session ended after `seconds`; few reasons, e.g. `ended`, `idle`."""
+
+    def session_frame(self, outcome: str) -> None:
+        """Report a frame of a live session: `received`, `answered`, or `dropped_` and why."""
+
+    def frame_answered(self, model: str, seconds: float) -> None:
+        """Report that a frame was answered `seconds` after it was received."""

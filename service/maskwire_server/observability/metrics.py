@@ -23,6 +23,7 @@ _QUEUE_BUCKETS = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0, 30.0),
 )
+_SESSION_BUCKETS = (1, 10, 60, 300, 900, 3600, 4 * 3600)
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 _METHOD_LABELS = ("grpc_type", "grpc_service", "grpc_method")
@@ -39,6 +40,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._make_call_metrics()
         self._make_work_metrics()
+        self._make_session_metrics()
         self._make_descriptions()
 
     def _make_call_metrics(self) -> None:
@@ -63,7 +65,7 @@ class Metrics:
         histogram = partial(Histogram, registry=self.registry)
         self._stages = histogram(
             "maskwire_stage_seconds",
-            "Time of one stage of the work: decode, encode, prompt or postprocess.",
+            "Time of one stage of the work: decode, encode, prompt, track or postprocess.",
             ("stage", "model"),
             buckets=_STAGE_BUCKETS,
         )
@@ -99,6 +101,35 @@ class Metrics:
             "Objects that one call of a mask decoder served.",
             ("model",),
             buckets=_BATCH_BUCKETS,
+        )
+
+    def _make_session_metrics(self) -> None:
+        counter = partial(Counter, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+        self._sessions = gauge("maskwire_sessions_active", "Live sessions now.")
+        self._session_bytes = gauge(
+            "maskwire_sessions_bytes",
+            "Memory that live sessions hold for their objects and frames.",
+        )
+        self._session_ends = counter(
+            "maskwire_sessions_ended", "Live sessions that ended, by reason.", ("reason",)
+        )
+        self._session_time = histogram(
+            "maskwire_session_seconds",
+            "How long live sessions lasted.",
+            buckets=_SESSION_BUCKETS,
+        )
+        self._session_frames = counter(
+            "maskwire_session_frames",
+            "Frames of live sessions: received, answered, dropped and why.",
+            ("outcome",),
+        )
+        self._frame_time = histogram(
+            "maskwire_frame_seconds",
+            "Time from a live frame's arrival to its answer.",
+            ("model",),
+            buckets=_CALL_BUCKETS,
         )
 
     def _make_descriptions(self) -> None:
@@ -162,6 +193,24 @@ class Metrics:
     def batch_decoded(self, model: str, objects: int) -> None:
         """Record the size of a decoder's batch."""
         self._batches.labels(model).observe(objects)
+
+    def sessions_changed(self, active: int, size_bytes: int) -> None:
+        """Record the live sessions and their memory."""
+        self._sessions.set(active)
+        self._session_bytes.set(size_bytes)
+
+    def session_ended(self, reason: str, seconds: float) -> None:
+        """Count a session that ended."""
+        self._session_ends.labels(reason).inc()
+        self._session_time.observe(seconds)
+
+    def session_frame(self, outcome: str) -> None:
+        """Count a frame of a session."""
+        self._session_frames.labels(outcome).inc()
+
+    def frame_answered(self, model: str, seconds: float) -> None:
+        """Record how long a frame took."""
+        self._frame_time.labels(model).observe(seconds)
 
     def version_known(self, version: str) -> None:
         """Record the version that runs."""

@@ -124,7 +124,9 @@ def build_server(settings: Settings, domain: DomainServices, recorder: Recorder)
         domain: What answers the calls.
         recorder: Receives measurements.
     """
-    bindings = bind(domain)
+    validator = RequestValidator()
+    bindings = bind(domain, validator)
+    validator.warm(_request_examples(bindings))
     admission = AdmissionInterceptor(settings.limits.max_in_flight_calls, recorder)
     pipeline = CallPipeline(
         [
@@ -134,8 +136,9 @@ def build_server(settings: Settings, domain: DomainServices, recorder: Recorder)
             ErrorInterceptor(),
             admission,
             DeadlineInterceptor(settings.grpc.default_deadline_s, settings.grpc.max_deadline_s),
-            ValidationInterceptor(_warm_validator(bindings), exempt_paths=_IN_BAND_PATHS),
-        ]
+            ValidationInterceptor(validator, exempt_paths=_IN_BAND_PATHS),
+        ],
+        max_stall_s=settings.grpc.max_stall_s,
     )
     server = grpc.aio.server(
         interceptors=[pipeline], options=list(_channel_options(settings.grpc).items())
@@ -153,12 +156,6 @@ def build_server(settings: Settings, domain: DomainServices, recorder: Recorder)
         channelz.add_channelz_servicer(server)
     address = (settings.grpc.host, settings.grpc.port)
     return GrpcServer(server, health_servicer, admission, bindings, address)
-
-
-def _warm_validator(bindings: Sequence[Binding]) -> RequestValidator:
-    validator = RequestValidator()
-    validator.warm(_request_examples(bindings))
-    return validator
 
 
 def _request_examples(bindings: Sequence[Binding]) -> Iterator[Message]:

@@ -32,8 +32,11 @@ from maskwire.v1 import (
 
 from ..domain.models import ModelRegistry
 from ..domain.segmentation_service import SegmentationService
+from ..domain.sessions.service import SessionService
 from .servicers.models import ModelServicer
+from .servicers.realtime import RealtimeServicer
 from .servicers.segmentation import SegmentationServicer
+from .validation import RequestValidator
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +46,12 @@ class DomainServices:
     Attributes:
         segmentation: Answers `SegmentationService`.
         models: Answers `ModelService`.
+        sessions: Answers `RealtimeService`.
     """
 
     segmentation: SegmentationService
     models: ModelRegistry
+    sessions: SessionService | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +71,14 @@ class Binding:
     is_served: bool
 
 
-def bind(domain: DomainServices) -> tuple[Binding, ...]:
-    """Return every service of the contract with its servicer."""
+def bind(domain: DomainServices, validator: RequestValidator) -> tuple[Binding, ...]:
+    """Return every service of the contract with its servicer.
+
+    Args:
+        domain: What answers the calls.
+        validator: The contract's rules, for streams that answer a bad message in-band.
+    """
+    sessions = domain.sessions
     return (
         _binding(
             segmentation_pb2.DESCRIPTOR,
@@ -77,7 +88,11 @@ def bind(domain: DomainServices) -> tuple[Binding, ...]:
             SegmentationServicer(domain.segmentation),  # type: ignore[abstract]
         ),
         _binding(model_pb2.DESCRIPTOR, model_pb2_grpc, ModelServicer(domain.models)),
-        _binding(realtime_pb2.DESCRIPTOR, realtime_pb2_grpc, None),
+        _binding(
+            realtime_pb2.DESCRIPTOR,
+            realtime_pb2_grpc,
+            None if sessions is None else RealtimeServicer(sessions, validator),
+        ),
         _binding(video_pb2.DESCRIPTOR, video_pb2_grpc, None),
         _binding(file_pb2.DESCRIPTOR, file_pb2_grpc, None),
         _binding(job_service_pb2.DESCRIPTOR, job_service_pb2_grpc, None),

@@ -56,8 +56,14 @@ class _Target:
 class CallPipeline(grpc.aio.ServerInterceptor):
     """Runs interceptors around every call but those of gRPC's own services."""
 
-    def __init__(self, interceptors: Sequence[Interceptor]) -> None:
-        """Take the interceptors, the outermost first."""
+    def __init__(self, interceptors: Sequence[Interceptor], *, max_stall_s: float = 60.0) -> None:
+        """Take the interceptors, the outermost first.
+
+        Args:
+            interceptors: What runs around every call.
+            max_stall_s: A stream whose client takes no message for so long is ended.
+        """
+        self._max_stall_s = max_stall_s
         self._around = [one for one in interceptors if _overrides(one, "intercept")]
         self._on_request = [one for one in interceptors if _overrides(one, "request_received")]
         self._on_response = [one for one in interceptors if _overrides(one, "response_made")]
@@ -122,7 +128,21 @@ class CallPipeline(grpc.aio.ServerInterceptor):
             async for response in responses:
                 for interceptor in self._on_response:
                     interceptor.response_made(call, response)
+                await self._write(call, response)
+
+    async def _write(self, call: Call, response: Message) -> None:
+        """Send a message; flow control makes this wait for a client that does not read."""
+        timeout = asyncio.timeout(self._max_stall_s)
+        try:
+            async with timeout:
                 await call.context.write(response)
+        except TimeoutError as error:
+            if not timeout.expired():
+                raise
+            raise MaskwireError(
+                ErrorCode.DEADLINE_EXCEEDED,
+                f"the client took no message for {self._max_stall_s:g} s",
+            ) from error
 
     async def _requests(self, call: Call, target: _Target) -> Message | AsyncIterator[Message]:
         if target.method.streams_requests:

@@ -1,0 +1,462 @@
+"""The state machine of a session: its objects, its frames, and what each request does to them.
+
+One task calls it, one request at a time; a request that is refused changes nothing. Work on the
+device and on pixels runs on their executors.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from ..engine import ModelDescription
+from ..errors import ErrorCode, MaskwireError, invalid_field
+from ..executor import BoundedExecutor, Completed
+from ..geometry import ImageSize
+from ..grouping import group_prompts, prompt_kinds
+from ..image_access import FrameImage, ImageAccess
+from ..masks import decode_mask
+from ..models import ModelRegistry, ServedModel
+from ..observer import Observer
+from ..prompts import MaskPrompt, ObjectPrompts, Prompt
+from ..segmentation import Caller, InlineImage, Timings
+from ..tracked_masks import VISIBLE_FROM, ObjectHistory, TrackedMask
+from ..tracking import ObjectTracker, TrackingEngine, TrackingLimits
+from .answers import Sightings, make_masks
+from .frames import HeldFrame, HeldFrames, gather
+from .messages import NewFrame, NewPrompts, ProcessedFrame, SessionConfig, Snapshot, SnapshotObject
+from .seeds import SeedKeeper
+
+
+@dataclass(frozen=True, slots=True)
+class StateLimits:
+    """What bounds one session's objects and prompts.
+
+    Attributes:
+        max_objects: Most objects at a time.
+        held_frames: Frames before the latest that prompts may refer to.
+        max_prompts: Most prompts in a request, and points on one object and frame.
+        max_seed_bytes: Most bytes of frames and masks in a seed.
+    """
+
+    max_objects: int
+    held_frames: int
+    max_prompts: int
+    max_seed_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a frame or prompts led to; `masks` is None where the sampling leaves the frame out."""
+
+    frame: HeldFrame
+    masks: tuple[TrackedMask, ...] | None
+    processed: ProcessedFrame
+
+
+@dataclass(slots=True)
+class _Costs:
+    """Where the time of a request went, in seconds."""
+
+    started_s: float
+    queue_s: float = 0.0
+    prompt_s: float = 0.0
+    postprocess_s: float = 0.0
+
+
+class SessionState:
+    """The objects and frames of one session."""
+
+    def __init__(
+        self,
+        model: ServedModel,
+        config: SessionConfig,
+        limits: StateLimits,
+        caller: Caller,
+        *,
+        models: ModelRegistry,
+        images: ImageAccess,
+        pixels: BoundedExecutor,
+        observer: Observer,
+    ) -> None:
+        self._model = model
+        self._engine: TrackingEngine = models.require_tracking(model)
+        self._config = config
+        self._limits = limits
+        self._caller = caller
+        self._models = models
+        self._images = images
+        self._pixels = pixels
+        self._observer = observer
+        self._history = ObjectHistory()
+        self._seeds = SeedKeeper()
+        self._frames = HeldFrames(limits.held_frames + 1)
+        self._tracker: ObjectTracker | None = None
+        self._size: ImageSize | None = None
+        self._next_number = 0
+        self._next_object_id = 1
+        self._answers_skipped = 0
+        self.is_paused = False
+
+    @property
+    def model(self) -> ModelDescription:
+        """The model that serves the session."""
+        return self._model.description
+
+    @property
+    def limits(self) -> StateLimits:
+        """What bounds its objects and prompts."""
+        return self._limits
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        """The objects of the session."""
+        return () if self._tracker is None else self._tracker.object_ids
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that the session holds for its objects and frames."""
+        tracker = 0 if self._tracker is None else self._tracker.size_bytes
+        return tracker + self._history.size_bytes + self._seeds.size_bytes
+
+    async def process(self, frame: NewFrame, received_s: float, *, must_answer: bool) -> Answered:
+        """Follow all objects into a new frame, and carry out the prompts on it.
+
+        Args:
+            frame: The frame.
+            received_s: When it came, on `time.perf_counter`'s clock.
+            must_answer: Whether it is answered whatever the sampling says.
+
+        Raises:
+            MaskwireError: `INVALID_ARGUMENT`, `PAYLOAD_TOO_LARGE`, `IMAGE_NOT_FOUND`,
+                `UNSUPPORTED_BY_MODEL`, `SESSION_STATE`, `OVERLOADED`, `MODEL_UNAVAILABLE`.
+        """
+        if self.is_paused:
+            raise MaskwireError(ErrorCode.SESSION_STATE, "frame.prompts: the session is paused")
+        self._frames.check_new(frame.frame_id)
+        self._check_prompts(frame.prompts, "frame.prompts")
+        image = await self._read(frame)
+        objects = await self._group(frame.prompts, image.size)
+        encoded = await self._images.encode_frame(
+            image, self._model, self._caller, keep=self._next_number == 0
+        )
+        costs = _Costs(received_s, queue_s=encoded.queue_s)
+        tracker = await self._tracker_for(image.size)
+        number = self._next_number
+        multimask = self._config.mask_options.return_multiple_masks
+        held = HeldFrame(
+            number=number,
+            frame_id=frame.frame_id,
+            capture_time_ns=frame.capture_time_ns,
+            info=encoded.info,
+            data=image.data,
+            said={one.object_id: one for one in objects},
+        )
+
+        def follow() -> Sightings:
+            tracked = tracker.advance(number, encoded.embedding)
+            self._next_number += 1
+            self._frames.add(held)
+            prompted = tracker.prompt(number, objects, multimask=multimask) if objects else ()
+            return Sightings(tuple(tracked), tuple(prompted))
+
+        seen = await self._on_device(follow, costs, "track", len(tracker.object_ids))
+        self._note(held, seen, objects)
+        masks = await self._sampled(seen, image.size, costs, must_answer or bool(objects))
+        return Answered(
+            held, masks, self._processed(held, image, encoded.encode_s, image.is_cached, costs)
+        )
+
+    async def prompt(self, request: NewPrompts, received_s: float) -> Answered:
+        """Carry out prompts on a frame that is held.
+
+        Raises:
+            MaskwireError: As `process`, and `FRAME_NOT_HELD`.
+        """
+        self._check_prompts(request.prompts, "prompts.prompts")
+        held = self._frames.find(request.frame_id)
+        size = held.info.size
+        objects = gather(
+            held,
+            await self._group(request.prompts, size),
+            replace=request.replace,
+            max_points=self._limits.max_prompts,
+        )
+        costs = _Costs(received_s)
+        tracker = await self._tracker_for(size)
+        multimask = self._config.mask_options.return_multiple_masks
+
+        def correct() -> Sightings:
+            return Sightings(
+                prompted=tuple(tracker.prompt(held.number, objects, multimask=multimask))
+            )
+
+        seen = await self._on_device(correct, costs, "prompt", len(objects))
+        held.said |= {one.object_id: one for one in objects}
+        self._note(held, seen, objects)
+        masks = await self._finish(seen, size, costs, on_change_only=False)
+        return Answered(held, masks, self._processed(held, None, None, True, costs))
+
+    async def remove(self, object_ids: Sequence[int]) -> None:
+        """Forget objects.
+
+        Raises:
+            MaskwireError: `OBJECT_NOT_FOUND` where one is unknown; then none is forgotten.
+        """
+        tracker = self._known(object_ids)
+        if tracker is not None:
+            await self._model.executor.run(lambda: tracker.remove(object_ids), is_refusable=False)
+        self._history.forget(object_ids)
+        self._seeds.forget(object_ids)
+        self._frames.forget(object_ids)
+
+    async def clear_prompts(self, object_ids: Sequence[int]) -> None:
+        """Forget what was said about objects on the latest frame; no ids means all.
+
+        Raises:
+            MaskwireError: `OBJECT_NOT_FOUND` where one is unknown.
+        """
+        tracker = self._known(object_ids)
+        latest = self._frames.latest
+        if tracker is None or latest is None:
+            return
+        chosen = object_ids or tracker.object_ids
+        await self._model.executor.run(lambda: tracker.clear_prompts(chosen), is_refusable=False)
+        for object_id in chosen:
+            latest.said.pop(object_id, None)
+
+    async def reset(self) -> None:
+        """Forget all objects and frames; ids go on, so that none ever means two things."""
+        tracker, self._tracker = self._tracker, None
+        self._size, self._next_number = None, 0
+        self._history.clear()
+        self._seeds.clear()
+        self._frames.clear()
+        if tracker is not None:
+            await self._model.executor.run(tracker.close, is_refusable=False)
+
+    async def snapshot(self, last_sequence: int) -> Snapshot:
+        """Return what is needed to resume the session elsewhere.
+
+        Raises:
+            MaskwireError: `PAYLOAD_TOO_LARGE` where it does not fit.
+        """
+        size = self._size
+        frames: tuple[bytes, ...] = ()
+        objects: tuple[SnapshotObject, ...] = ()
+        if size is not None:
+            content = await self._pixels.run(
+                lambda: self._seeds.content(size, self._images.limits, self._limits.max_seed_bytes)
+            )
+            frames, objects = content.value.frames, content.value.objects
+        return Snapshot(
+            model=self._model.description.name,
+            checkpoint_digest=self._model.description.checkpoint_digest,
+            tenant=self._caller.tenant,
+            config=self._config,
+            last_sequence=last_sequence,
+            frame_size=size,
+            next_object_id=self._next_object_id,
+            frames=frames,
+            objects=objects,
+        )
+
+    async def resume(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot: its frames are encoded again, and its masks given as prompts.
+
+        Raises:
+            MaskwireError: `SEED_REFUSED` where it does not fit this caller, this model or itself.
+        """
+        self._check_snapshot(snapshot)
+        self._next_object_id = max(1, snapshot.next_object_id)
+        for position, data in enumerate(snapshot.frames):
+            try:
+                await self._restore(snapshot, position, data)
+            except MaskwireError as error:
+                if error.code is not ErrorCode.INVALID_ARGUMENT:
+                    raise
+                raise _refused(error.message) from error
+        for one in snapshot.objects:
+            self._history.resume(one.object_id, is_visible=one.is_visible)
+
+    async def _read(self, frame: NewFrame) -> FrameImage:
+        image = await self._images.read_frame(frame.image, self._model, self._caller)
+        if self._size is not None and image.size != self._size:
+            raise invalid_field(
+                "frame.image",
+                f"frames of this session measure {self._size.width_px} x {self._size.height_px} "
+                f"pixels, this one {image.size.width_px} x {image.size.height_px}; "
+                "reset the session before another size",
+            )
+        return image
+
+    async def _restore(self, snapshot: Snapshot, position: int, data: bytes) -> None:
+        size = snapshot.frame_size
+        image = await self._images.read_frame(InlineImage(data), self._model, self._caller)
+        if image.size != size:
+            raise _refused("a frame is not of the size that it says")
+        encoded = await self._images.encode_frame(image, self._model, self._caller, keep=False)
+        here = [one for one in snapshot.objects if one.frame == position]
+        decoded = await self._pixels.run(
+            lambda: [(one.object_id, decode_mask(one.mask, image.size, "mask")) for one in here]
+        )
+        objects = [
+            group_prompts([Prompt(MaskPrompt(one.mask), one.object_id, "mask")], image.size)[0]
+            for one, (_, bitmap) in zip(here, decoded.value, strict=True)
+            if bitmap.any()
+        ]
+        tracker = await self._tracker_for(image.size)
+
+        def follow() -> Sightings:
+            tracked = tracker.advance(self._next_number, encoded.embedding)
+            prompted = (
+                tracker.prompt(self._next_number, objects, multimask=False) if objects else ()
+            )
+            return Sightings(tuple(tracked), tuple(prompted))
+
+        seen = (await self._model.executor.run(follow, is_refusable=False)).value
+        # What the snapshot says was seen counts as seen, whatever the tracker thinks of it.
+        told = {one.object_id for one in objects}
+        sightings = [
+            replace(one, presence=max(one.presence, VISIBLE_FROM)) if one.object_id in told else one
+            for one in seen.merged()
+        ]
+        self._seeds.note(self._next_number, image.data, sightings)
+        self._next_number += 1
+
+    async def _tracker_for(self, size: ImageSize) -> ObjectTracker:
+        if self._tracker is None:
+            limits = TrackingLimits(self._limits.max_objects, self._limits.held_frames)
+            made = await self._model.executor.run(
+                lambda: self._engine.new_tracker(size, limits), is_refusable=False
+            )
+            self._tracker, self._size = made.value, size
+        return self._tracker
+
+    async def _group(self, prompts: Sequence[Prompt], size: ImageSize) -> tuple[ObjectPrompts, ...]:
+        first_free_id = self._next_object_id
+        if not prompts:
+            return ()
+        if any(isinstance(prompt.content, MaskPrompt) for prompt in prompts):
+            grouped = await self._pixels.run(
+                lambda: group_prompts(prompts, size, first_free_id=first_free_id)
+            )
+            objects = grouped.value
+        else:
+            objects = group_prompts(prompts, size, first_free_id=first_free_id)
+        count = len({*self.object_ids, *(one.object_id for one in objects)})
+        if count > self._limits.max_objects:
+            raise invalid_field(
+                "prompts", f"{count} objects are more than the limit of {self._limits.max_objects}"
+            )
+        return objects
+
+    def _check_prompts(self, prompts: Sequence[Prompt], field: str) -> None:
+        if len(prompts) > self._limits.max_prompts:
+            raise invalid_field(
+                field,
+                f"{len(prompts)} prompts are more than the limit of {self._limits.max_prompts}",
+            )
+        self._models.require(self._model, prompt_kinds(prompts))
+
+    def _check_snapshot(self, snapshot: Snapshot) -> None:
+        model = self._model.description
+        if snapshot.tenant != self._caller.tenant:
+            raise _refused("it is not of a session of this caller")
+        if snapshot.checkpoint_digest != model.checkpoint_digest:
+            raise _refused(
+                f"it was made with another checkpoint than that of {model.name} "
+                f"({snapshot.checkpoint_digest or 'none'})"
+            )
+        if len(snapshot.objects) > self._limits.max_objects:
+            raise _refused(f"it has more objects than the limit of {self._limits.max_objects}")
+        ids = [one.object_id for one in snapshot.objects]
+        if len(set(ids)) < len(ids) or any(one >= snapshot.next_object_id for one in ids):
+            raise _refused("its object ids contradict each other")
+        if any(one.frame >= len(snapshot.frames) for one in snapshot.objects):
+            raise _refused("an object's frame is missing")
+        if snapshot.frames and snapshot.frame_size is None:
+            raise _refused("the size of its frames is missing")
+
+    def _known(self, object_ids: Sequence[int]) -> ObjectTracker | None:
+        unknown = set(object_ids) - set(self.object_ids)
+        if unknown:
+            names = ", ".join(str(one) for one in sorted(unknown)[:8])
+            raise MaskwireError(
+                ErrorCode.OBJECT_NOT_FOUND,
+                f"control.object_ids: the session has no object {names}",
+                resource=names,
+            )
+        return self._tracker
+
+    def _note(self, held: HeldFrame, seen: Sightings, objects: Sequence[ObjectPrompts]) -> None:
+        for one in objects:
+            self._next_object_id = max(self._next_object_id, one.object_id + 1)
+        self._seeds.note(held.number, held.data, seen.merged())
+
+    async def _on_device(
+        self, work: Callable[[], Sightings], costs: _Costs, stage: str, objects: int
+    ) -> Sightings:
+        done: Completed[Sightings] = await self._model.executor.run(work, is_refusable=False)
+        costs.queue_s += done.queue_s
+        costs.prompt_s += done.run_s
+        name = self._model.description.name
+        self._observer.stage_finished(stage, name, done.run_s)
+        if objects:
+            self._observer.batch_decoded(name, objects)
+        return done.value
+
+    async def _sampled(
+        self, seen: Sightings, size: ImageSize, costs: _Costs, must_answer: bool
+    ) -> tuple[TrackedMask, ...] | None:
+        self._answers_skipped += 1
+        sampling = self._config.sampling
+        if not must_answer and self._answers_skipped < sampling.every_nth_frame:
+            return None
+        only = sampling.on_change_only and not must_answer
+        masks = await self._finish(seen, size, costs, on_change_only=only)
+        self._answers_skipped = 0
+        return masks
+
+    async def _finish(
+        self, seen: Sightings, size: ImageSize, costs: _Costs, *, on_change_only: bool
+    ) -> tuple[TrackedMask, ...] | None:
+        done = await self._pixels.run(
+            lambda: make_masks(
+                seen, size, self._config, self._history, on_change_only=on_change_only
+            )
+        )
+        costs.queue_s += done.queue_s
+        costs.postprocess_s += done.run_s
+        self._observer.stage_finished("postprocess", self._model.description.name, done.run_s)
+        return done.value
+
+    def _processed(
+        self,
+        held: HeldFrame,
+        image: FrameImage | None,
+        encode_s: float | None,
+        cached: bool,
+        costs: _Costs,
+    ) -> ProcessedFrame:
+        return ProcessedFrame(
+            image=held.info,
+            model=self._model.description.name,
+            checkpoint_digest=self._model.description.checkpoint_digest,
+            embedding_cached=cached,
+            timings=Timings(
+                decode_s=None if image is None or cached else image.decode_s,
+                queue_s=costs.queue_s,
+                encode_s=None if cached else encode_s,
+                prompt_s=costs.prompt_s,
+                postprocess_s=costs.postprocess_s,
+                total_s=time.perf_counter() - costs.started_s,
+            ),
+        )
+
+
+def _refused(reason: str) -> MaskwireError:
+    return MaskwireError(
+        ErrorCode.SEED_REFUSED, f"config.resume_seed: this server cannot resume it: {reason}"
+    )
