@@ -1,0 +1,422 @@
+"""Decoding of untrusted video files into RGB pictures, in either direction and bounded memory.
+
+PyAV does the work on a file that is at hand: no address is ever opened. A file is looked through
+once without decoding, for the time of each frame and for the keyframes, so that a frame has the
+same number whichever way it is reached. Everything here blocks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Never
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from .errors import ErrorCode, FieldViolation, MaskwireError, invalid_field
+from .geometry import ImageSize
+from .video import VideoInfo
+from .video_format import VideoFormat, gif_size, identify_video, is_cut_off
+
+_DEMUXERS = {VideoFormat.MP4: "mov", VideoFormat.WEBM: "matroska", VideoFormat.GIF: "gif"}
+_CODECS = frozenset({"h264", "hevc", "av1", "libdav1d", "mpeg4", "vp8", "vp9", "gif"})
+_RGB_BYTES = 3
+_MICROSECONDS = 1_000_000
+_HASH_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class VideoLimits:
+    """What a video may be at most.
+
+    Attributes:
+        max_bytes: Size of the encoded file.
+        max_pixels: Width times height of a frame.
+        max_side_px: Width and height each.
+        max_frames: Frames in all.
+        max_duration_s: How long it may be, in seconds.
+        reverse_buffer_bytes: Memory for decoded frames when going backward; one frame is always
+            held.
+    """
+
+    max_bytes: int
+    max_pixels: int
+    max_side_px: int
+    max_frames: int
+    max_duration_s: float
+    reverse_buffer_bytes: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VideoPicture:
+    """A decoded frame.
+
+    Attributes:
+        index: Its number, counted from 0 in display order.
+        time_s: When it is shown, in seconds from the first frame on.
+        pixels: Shape (height, width, 3), uint8, RGB, contiguous, upright.
+    """
+
+    index: int
+    time_s: float
+    pixels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Index:
+    """Where the frames are, from one look at all packets.
+
+    Attributes:
+        times: Presentation time of each frame in units of the stream, rising.
+        keyframes: Numbers of the frames that decoding can start at, rising.
+        seek_times: For each keyframe the decoding time, by which files are searched.
+        is_whole: Whether every packet could be read.
+    """
+
+    times: NDArray[np.int64]
+    keyframes: NDArray[np.int64]
+    seek_times: NDArray[np.int64]
+    is_whole: bool
+
+
+class VideoReader:
+    """An open video.
+
+    Every method but `close` is called by one thread at a time; `close` waits for the others.
+    """
+
+    def __init__(self, file: BinaryIO, limits: VideoLimits, *, field: str = "video.data") -> None:
+        """Open a video, check it against the limits and look it through.
+
+        Args:
+            file: The encoded video, seekable; the reader closes it.
+            limits: What it may be at most, checked from its header as far as that tells.
+            field: Path of the video in the request, for errors.
+
+        Raises:
+            MaskwireError: `INVALID_ARGUMENT` where it is no MP4, WebM or GIF video, or not one
+                frame of it can be decoded; `PAYLOAD_TOO_LARGE` where a limit is exceeded.
+        """
+        self._field = field
+        self._limits = limits
+        self._file = file
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self._check_bytes(file.seek(0, os.SEEK_END))
+        self._format = identify_video(file, field=field)
+        self._is_cut_off = is_cut_off(file, self._format)
+        self._container, self._stream = self._open()
+        try:
+            self._check_header()
+            self._index = self._look_through()
+            first = self._first_frame()
+        except BaseException:
+            self._container.close()
+            raise
+        self._stored_size = ImageSize(first.width, first.height)
+        self._quarter_turns = round(first.rotation / 90) % 4
+        self.info = self._describe()
+
+    @property
+    def readable_frames(self) -> int:
+        """Frames that are there to be decoded."""
+        return len(self._index.times)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the file is there; what is there may still turn out to be broken."""
+        return self._index.is_whole and not self._is_cut_off
+
+    def pictures(self, order: range) -> PictureStream:
+        """Return the frames whose numbers `order` counts up or down, to be read one by one.
+
+        Going down costs more: decoding starts at keyframes and goes up, and only so many frames
+        fit the buffer; a stretch between keyframes longer than that is decoded several times.
+        """
+        return PictureStream(self, self._descending(order) if order.step < 0 else self._up(order))
+
+    def close(self) -> None:
+        """Free everything; waits for a read that is under way."""
+        with self._lock:
+            self._is_closed = True
+            self._container.close()
+            self._file.close()
+
+    def run_locked(self, work: Iterator[VideoPicture | None], until_s: float) -> Any:
+        """Do some of `work`: up to the next picture, or until a time is reached."""
+        with self._lock:
+            if self._is_closed:
+                return _END
+            for picture in work:
+                if picture is not None or time.perf_counter() >= until_s:
+                    return picture
+        return _END
+
+    def _open(self) -> tuple[InputContainer, VideoStream]:
+        if self._format is VideoFormat.GIF:  # a frame of it is decoded as soon as it is opened
+            self._check_size(gif_size(self._file))
+        self._file.seek(0)
+        try:
+            container = av.open(
+                self._file,
+                "r",
+                format=_DEMUXERS[self._format],
+                # Streams may change their size after what the header said.
+                options={"max_pixels": str(self._limits.max_pixels)},
+                io_open=_refuse_to_open,
+            )
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever a parser trips over is the file's fault
+            raise invalid_field(self._field, self._malformed()) from error
+        if not container.streams.video:
+            container.close()
+            rule = self._malformed() if self._is_cut_off else "must hold a video stream"
+            raise invalid_field(self._field, rule)
+        return container, container.streams.video[0]
+
+    def _check_bytes(self, size_bytes: int) -> None:
+        if size_bytes == 0:
+            raise invalid_field(self._field, "must not be empty")
+        if size_bytes > self._limits.max_bytes:
+            self._refuse(f"{size_bytes} bytes exceed the limit of {self._limits.max_bytes}")
+
+    def _check_header(self) -> None:
+        # The stubs promise a codec; a stream of an unknown one has none.
+        codec: av.VideoCodecContext | None = self._stream.codec_context
+        if codec is None or codec.name not in _CODECS:
+            raise invalid_field(
+                self._field, "must be encoded as H.264, H.265, AV1, VP8, VP9, MPEG-4 or GIF"
+            )
+        codec.options = {"max_pixels": str(self._limits.max_pixels)}
+        codec.thread_count = 1  # what runs side by side is for the executor to decide
+        self._check_size(ImageSize(codec.width, codec.height))
+        self._check_frames(self._stream.frames)
+        duration_s = (self._container.duration or 0) / _MICROSECONDS
+        if duration_s > self._limits.max_duration_s:
+            self._refuse(
+                f"{duration_s:.1f} s exceed the limit of {self._limits.max_duration_s:g} s"
+            )
+
+    def _check_size(self, size: ImageSize) -> None:
+        width, height = size.width_px, size.height_px
+        if width < 1 or height < 1:
+            raise invalid_field(self._field, self._malformed())
+        if max(width, height) > self._limits.max_side_px:
+            limit = self._limits.max_side_px
+            self._refuse(f"{width} x {height} pixels exceed the limit of {limit} px a side")
+        if size.pixels > self._limits.max_pixels:
+            limit = self._limits.max_pixels
+            self._refuse(
+                f"{width} x {height} = {size.pixels} pixels a frame exceed the limit of {limit}"
+            )
+
+    def _check_frames(self, count: int) -> None:
+        if count > self._limits.max_frames:
+            self._refuse(f"its frames exceed the limit of {self._limits.max_frames}")
+
+    def _refuse(self, rule: str) -> Never:
+        raise MaskwireError(
+            ErrorCode.PAYLOAD_TOO_LARGE,
+            f"{self._field}: {rule}",
+            violations=(FieldViolation(field=self._field, description=rule),),
+        )
+
+    def _malformed(self) -> str:
+        name = {VideoFormat.MP4: "an MP4", VideoFormat.WEBM: "a WebM", VideoFormat.GIF: "a GIF"}
+        if self._is_cut_off:
+            return f"must be {name[self._format]} video that is all there: it is cut off"
+        return f"must be {name[self._format]} video that is well formed"
+
+    def _look_through(self) -> _Index:
+        """Read all packets without decoding them."""
+        times: list[int] = []
+        keyframes: dict[int, int] = {}
+        newest, is_whole = 0, True
+        try:
+            for packet in self._container.demux(self._stream):
+                shown = packet.pts if packet.pts is not None else packet.dts
+                if packet.size == 0 or shown is None or _is_hidden(packet):
+                    continue
+                if packet.is_corrupt:
+                    is_whole = False
+                    break
+                times.append(shown)
+                newest = shown if packet.dts is None else packet.dts
+                if packet.is_keyframe:
+                    keyframes[shown] = newest
+                self._check_frames(len(times))
+        except av.FFmpegError:
+            is_whole = False
+        if not times:
+            raise invalid_field(self._field, self._malformed())
+        ordered = np.unique(np.array(times, dtype=np.int64))
+        if not is_whole:  # frames that were stored out of order may lack some before them
+            ordered = ordered[: max(1, int(np.searchsorted(ordered, newest, side="right")))]
+            keyframes = {key: keyframes[key] for key in keyframes if key <= ordered[-1]}
+        keyframes.setdefault(int(ordered[0]), int(ordered[0]))
+        numbers = np.searchsorted(ordered, sorted(keyframes))
+        seek_times = [keyframes[key] for key in sorted(keyframes)]
+        return _Index(ordered, numbers, np.array(seek_times, dtype=np.int64), is_whole)
+
+    def _first_frame(self) -> VideoFrame:
+        try:
+            for _, frame in self._decode(0, 0):
+                self._check_size(ImageSize(frame.width, frame.height))
+                return frame
+        except MaskwireError as error:
+            if error.code is not ErrorCode.DATA_LOSS:
+                raise
+        raise invalid_field(self._field, "must hold a frame that can be decoded")
+
+    def _describe(self) -> VideoInfo:
+        count = self.readable_frames if self.is_whole else self._stream.frames or None
+        times = self._index.times
+        base = float(self._stream.time_base or 0)
+        duration_s = (self._container.duration or 0) / _MICROSECONDS
+        duration_s = duration_s or float(times[-1] - times[0]) * base
+        rate = float(self._stream.average_rate or 0)
+        if not rate and duration_s:
+            rate = self.readable_frames / duration_s
+        width, height = self._stored_size.width_px, self._stored_size.height_px
+        if self._quarter_turns % 2:
+            width, height = height, width
+        return VideoInfo(ImageSize(width, height), count, rate, duration_s, self._digest())
+
+    def _digest(self) -> str:
+        self._file.seek(0)
+        digest = hashlib.sha256()
+        while block := self._file.read(_HASH_BLOCK_BYTES):
+            digest.update(block)
+        return f"sha256:{digest.hexdigest()}"
+
+    def _up(self, order: range) -> Iterator[VideoPicture | None]:
+        """Yield the pictures in `order`, which counts up, and None for each step between them."""
+        if order:
+            for index, frame in self._decode(order[0], order[-1]):
+                yield self._picture(index, frame) if index in order else None
+
+    def _descending(self, order: range) -> Iterator[VideoPicture | None]:
+        """Yield the pictures in `order`, which counts down, stretch by stretch."""
+        wanted = order[::-1]
+        picture_bytes = _RGB_BYTES * self._stored_size.pixels
+        held_most = max(1, self._limits.reverse_buffer_bytes // picture_bytes)
+        while wanted:
+            keyframe = int(self._index.keyframes[self._keyframe_at(wanted[-1])])
+            after_keyframe = -((wanted.start - keyframe) // wanted.step)
+            first = max(0, len(wanted) - held_most, after_keyframe)
+            held: list[VideoPicture] = []
+            for picture in self._up(wanted[first:]):
+                held += [] if picture is None else [picture]
+                yield None
+            while held:
+                yield held.pop()
+            wanted = wanted[:first]
+
+    def _keyframe_at(self, index: int) -> int:
+        """Return which keyframe is the last one up to a frame."""
+        return max(0, int(np.searchsorted(self._index.keyframes, index, side="right")) - 1)
+
+    def _decode(self, first: int, last: int) -> Iterator[tuple[int, VideoFrame]]:
+        """Yield the frames from the keyframe before `first` up to `last` with their numbers.
+
+        Raises:
+            MaskwireError: `DATA_LOSS` after the last frame before a place that is broken.
+        """
+        keyframe = self._keyframe_at(first)
+        newest = int(self._index.keyframes[keyframe]) - 1
+        self._container.seek(int(self._index.seek_times[keyframe]), stream=self._stream)
+        for packet in self._container.demux(self._stream):
+            frames, error = self._frames_of(packet)
+            for frame in frames:
+                index = self._number(frame)
+                if index is None or index <= newest:
+                    continue
+                if error is not None and index > newest + 1:
+                    break
+                newest = index
+                if index <= last:
+                    yield index, frame
+                if index >= last:
+                    return
+            if error is not None:
+                missing = max(first, newest + 1)
+                raise MaskwireError(
+                    ErrorCode.DATA_LOSS, f"{self._field}: frame {missing} cannot be decoded"
+                ) from error
+
+    def _frames_of(self, packet: av.Packet[Any]) -> tuple[list[VideoFrame], Exception | None]:
+        """Decode a packet; where that fails, return what waited to be shown, and the error."""
+        if packet.is_corrupt:
+            return self._stream.decode(None), av.InvalidDataError(0, "corrupt packet")
+        try:
+            frames: list[VideoFrame] = packet.decode()
+        except av.FFmpegError as error:
+            return self._stream.decode(None), error
+        whole = list(itertools.takewhile(lambda frame: not frame.is_corrupt, frames))
+        return whole, None if len(whole) == len(frames) else av.InvalidDataError(0, "corrupt frame")
+
+    def _number(self, frame: VideoFrame) -> int | None:
+        """Return the number of a frame by its time; None where nothing is known of it."""
+        if frame.pts is None:
+            return None
+        at = int(np.searchsorted(self._index.times, frame.pts))
+        known = at < len(self._index.times) and int(self._index.times[at]) == frame.pts
+        return at if known else None
+
+    def _picture(self, index: int, frame: VideoFrame) -> VideoPicture:
+        width, height = self._stored_size.width_px, self._stored_size.height_px
+        pixels = frame.to_ndarray(format="rgb24", width=width, height=height)
+        upright = np.rot90(pixels, self._quarter_turns)
+        since_start = int(self._index.times[index] - self._index.times[0])
+        time_s = since_start * float(self._stream.time_base or 0)
+        return VideoPicture(index, time_s, np.ascontiguousarray(upright, dtype=np.uint8))
+
+
+_END = object()
+
+
+class PictureStream:
+    """Frames on their way out of a `VideoReader`; another one of the same reader ends it."""
+
+    def __init__(self, reader: VideoReader, work: Iterator[VideoPicture | None]) -> None:
+        self._reader = reader
+        self._work = work
+        self.is_at_end = False
+
+    def read(self, patience_s: float) -> VideoPicture | None:
+        """Return the next frame; None where it takes longer than that, or at the end.
+
+        Raises:
+            MaskwireError: `DATA_LOSS` where the file is broken.
+        """
+        read = self._reader.run_locked(self._work, time.perf_counter() + patience_s)
+        self.is_at_end = read is _END
+        return None if read is _END else read
+
+
+def _refuse_to_open(url: str, flags: int, options: dict[str, str]) -> Never:
+    """Stand in for what opens the files that a file refers to."""
+    raise PermissionError("a video must hold everything that it shows")
+
+
+def _is_hidden(packet: av.Packet[Any]) -> bool:
+    """Whether a packet holds nothing to be shown.
+
+    So it is for what an edit list cuts away, and for VP8's alternate reference frames: bit 4 of
+    their first byte is not set.
+    """
+    if packet.is_discard:
+        return True
+    is_vp8 = packet.stream.codec_context.name == "vp8"
+    return is_vp8 and not memoryview(packet)[0] >> 4 & 1
