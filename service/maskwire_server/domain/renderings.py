@@ -58,6 +58,20 @@ _OF_THE_IMAGE = frozenset(
         RenderingStyle.CROPS,
     }
 )
+_IN_THE_FORMAT_ASKED_FOR = frozenset(RenderingStyle) - {
+    RenderingStyle.LABEL_MAP,
+    RenderingStyle.COCO_JSON,
+}
+_FILE_STEMS = {
+    RenderingStyle.OVERLAY: "overlay",
+    RenderingStyle.CONTOURS: "contours",
+    RenderingStyle.BLACK_WHITE: "black-white",
+    RenderingStyle.CUTOUT: "cutout",
+    RenderingStyle.CROPS: "crop",
+    RenderingStyle.LABEL_MAP: "labels",
+    RenderingStyle.INDIVIDUAL_MASKS: "mask",
+    RenderingStyle.COCO_JSON: "annotations",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +139,7 @@ def check_renderings(requests: Sequence[RenderingRequest], size: ImageSize) -> N
         MaskwireError: `INVALID_ARGUMENT` naming the field and the rule.
     """
     for request in requests:
-        if request.style is not RenderingStyle.COCO_JSON:
+        if request.style in _IN_THE_FORMAT_ASKED_FOR:
             check_picture(request.format, size, f"{request.field}.format")
 
 
@@ -253,7 +267,7 @@ class _Drawing:
         )
 
     def _stem(self, one: DrawableMask | None = None) -> str:
-        parts = [self.request.style.value.replace("_", "-")]
+        parts = [_FILE_STEMS[self.request.style]]
         if self.number > 1:
             parts.append(f"v{self.number}")
         if one is not None:
