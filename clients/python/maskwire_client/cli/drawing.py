@@ -14,13 +14,21 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..geometry import Box, Point, PointLabel
 
-__all__ = ["INK", "draw_box", "draw_point", "draw_prompts", "font", "object_colour", "overlay"]
+__all__ = [
+    "INK",
+    "PALETTE",
+    "draw_box",
+    "draw_point",
+    "draw_prompts",
+    "font",
+    "object_colour",
+    "overlay",
+]
 
 INK = (235, 235, 235)
 """Colour of text on the dark ground of contact sheets."""
 
-# Okabe and Ito, "Color Universal Design", in the order in which the server assigns them.
-_PALETTE = (
+PALETTE = (
     (86, 180, 233),
     (230, 159, 0),
     (204, 121, 167),
@@ -28,7 +36,18 @@ _PALETTE = (
     (240, 228, 66),
     (213, 94, 0),
     (0, 114, 178),
+    (135, 0, 240),
+    (195, 240, 195),
+    (120, 60, 30),
+    (105, 255, 135),
+    (150, 120, 255),
+    (150, 0, 90),
+    (255, 0, 90),
+    (75, 60, 180),
+    (255, 180, 210),
 )
+"""Colours of objects in the order of their ids: the server's (`domain/palette.py`)."""
+
 _OPACITY = 0.5
 _OUTLINE_TOWARDS_WHITE = 0.25
 _IMAGE_SIDES_PER_OUTLINE = 320  # the line is this fraction of the shorter side wide
@@ -39,8 +58,8 @@ _OFF_OBJECT = (210, 40, 40)
 
 
 def object_colour(object_id: int) -> tuple[int, int, int]:
-    """Return the RGB colour of an object: always the same for one id, repeating after seven."""
-    return _PALETTE[(object_id - 1) % len(_PALETTE)]
+    """Return the RGB colour of an object: always the same for one id, repeating after sixteen."""
+    return PALETTE[(object_id - 1) % len(PALETTE)]
 
 
 def overlay(

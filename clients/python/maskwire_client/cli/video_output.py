@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .drawing import object_colour
+from .drawing import PALETTE
 from .exit_codes import ExitCode
 from .failures import CommandFailure
 
@@ -28,9 +28,9 @@ _GIF_SHORTEST = 2  # viewers take a shorter delay for a mistake and play slowly
 _GIF_WIDTH_PX = 480
 _GIF_PICTURES_PER_PALETTE = 50
 _OBJECT_SHADES = [
-    tuple((channel + ground) // 2 for channel in object_colour(number))
-    for number in range(1, 8)
-    for ground in (0, 85, 170, 255)
+    tuple((channel + ground) // 2 for channel in colour)
+    for colour in PALETTE
+    for ground in (0, 128, 255)
 ]
 
 
