@@ -29,6 +29,12 @@ class Observer(Protocol):
     def cache_size_changed(self, cache: str, size_bytes: int, entries: int) -> None:
         """Report what a cache holds now."""
 
+    def file_moved(self, direction: str, size_bytes: int) -> None:
+        """Report that a file was stored (`put`) or that so much of one was asked for (`get`)."""
+
+    def files_swept(self, expired: int, leftovers: int, stored_bytes: int) -> None:
+        """Report what a sweep of the file store removed, and the bytes that are stored now."""
+
     def batch_decoded(self, model: str, objects: int) -> None:
         """Report how many objects one decoder call served."""
 

@@ -41,6 +41,7 @@ class Metrics:
         self._make_call_metrics()
         self._make_work_metrics()
         self._make_session_metrics()
+        self._make_file_metrics()
         self._make_descriptions()
 
     def _make_call_metrics(self) -> None:
@@ -132,6 +133,25 @@ class Metrics:
             buckets=_CALL_BUCKETS,
         )
 
+    def _make_file_metrics(self) -> None:
+        counter = partial(Counter, registry=self.registry)
+        self._files = counter(
+            "maskwire_files", "Files stored and read: put or get.", ("direction",)
+        )
+        self._file_bytes = counter(
+            "maskwire_file_bytes", "Bytes of files stored and read: put or get.", ("direction",)
+        )
+        self._swept = counter(
+            "maskwire_files_swept",
+            "What sweeps removed: files that expired, leftovers of uploads and crashes.",
+            ("reason",),
+        )
+        self._stored_bytes = Gauge(
+            "maskwire_stored_bytes",
+            "Bytes in the file store at the last sweep, of all tenants.",
+            registry=self.registry,
+        )
+
     def _make_descriptions(self) -> None:
         gauge = partial(Gauge, registry=self.registry)
         self._build = gauge("maskwire_build_info", "Always 1, with the version.", ("version",))
@@ -189,6 +209,17 @@ class Metrics:
         """Record what a cache holds now."""
         self._cache_bytes.labels(cache).set(size_bytes)
         self._cache_entries.labels(cache).set(entries)
+
+    def file_moved(self, direction: str, size_bytes: int) -> None:
+        """Count a file that was stored or read."""
+        self._files.labels(direction).inc()
+        self._file_bytes.labels(direction).inc(size_bytes)
+
+    def files_swept(self, expired: int, leftovers: int, stored_bytes: int) -> None:
+        """Count what a sweep removed, and record what is left."""
+        self._swept.labels("expired").inc(expired)
+        self._swept.labels("leftover").inc(leftovers)
+        self._stored_bytes.set(stored_bytes)
 
     def batch_decoded(self, model: str, objects: int) -> None:
         """Record the size of a decoder's batch."""

@@ -6,10 +6,11 @@ from typing import Any, Never
 
 import grpc
 import structlog
-from google.rpc import status_pb2
+from google.rpc import code_pb2, status_pb2
 
 from ...domain.errors import ErrorCode, MaskwireError
 from ..calls import Call
+from ..draining import drain_requests
 from ..errors import internal_status, status_from_error, to_grpc_status
 from .pipeline import Interceptor, Proceed
 
@@ -28,6 +29,9 @@ class ErrorInterceptor(Interceptor):
             raise
         except Exception as error:
             status = _translated(error, call)
+        # Whoever stands still is in the middle of no write, and the read that waits is not ended.
+        if call.method.kind == "client_stream" and status.code != code_pb2.DEADLINE_EXCEEDED:
+            await drain_requests(call)
         return await _abort(call, status)
 
 

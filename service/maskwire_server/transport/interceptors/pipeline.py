@@ -22,6 +22,7 @@ from google.protobuf.message import DecodeError, Message
 
 from ...domain.errors import ErrorCode, MaskwireError
 from ..calls import UNKNOWN_METHOD, Call, Method, ServicerContext, is_infrastructure
+from ..draining import drain_requests
 
 Proceed = Callable[[], Awaitable[Any]]
 """Runs what is further in; gives the response of a unary one, None for a stream."""
@@ -116,6 +117,8 @@ class CallPipeline(grpc.aio.ServerInterceptor):
         behaviour = _served(target)
         request = await self._requests(call, target)
         response = await behaviour(request, call.context)
+        if target.method.streams_requests:
+            await drain_requests(call)
         for interceptor in self._on_response:
             interceptor.response_made(call, response)
         return response
