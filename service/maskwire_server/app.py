@@ -15,6 +15,8 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from importlib import metadata
 
@@ -22,6 +24,9 @@ import structlog
 
 from .domain.engine import ModelDescription, ModelSpecification
 from .domain.executor import BoundedExecutor
+from .domain.file_service import FileService
+from .domain.file_sweeper import FileSweeper
+from .domain.files import FileLimits, FileStore
 from .domain.image_access import ImageAccess
 from .domain.images import ImageLimits
 from .domain.models import ModelRegistry, ServedModel
@@ -34,11 +39,26 @@ from .engines.registry import load_engine
 from .observability.logging import configure_logging
 from .observability.metrics import Metrics
 from .observability.metrics_server import MetricsServer
-from .settings import ModelSettings, Settings
+from .settings import ModelSettings, Settings, StorageSettings
+from .storage.objects import StoreLocation
+from .storage.opening import open_stores
 from .transport.server import GrpcServer, build_server
 from .transport.services import DomainServices
 
 _log = structlog.get_logger(__name__)
+
+
+# Digests are computed on these: more threads than two outrun no disk and no network.
+_FILE_THREADS = 2
+_MAX_FILE_QUEUE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """The file store, for services that keep files, and the service over it."""
+
+    store: FileStore
+    service: FileService
 
 
 class Application:
@@ -81,6 +101,7 @@ class Application:
             metrics_server = await _start_metrics(settings, metrics, resources)
             models = await _load_models(settings, metrics, resources)
             pixels = _pixel_executor(settings, metrics, resources)
+            files = _files(settings, metrics, resources)
             images = _image_access(settings, pixels, metrics)
             sessions = SessionService(models, images, pixels, metrics, session_limits(settings))
             domain = DomainServices(
@@ -89,6 +110,7 @@ class Application:
                 ),
                 models=models,
                 sessions=sessions,
+                files=files.service,
             )
             grpc_server = build_server(settings, domain, metrics)
             resources.push_async_callback(
@@ -111,6 +133,18 @@ class Application:
         """Drain: tell callers, let calls in flight finish within the grace, and free everything."""
         await self._resources.aclose()
         _log.info("stopped")
+
+
+def file_limits(settings: Settings) -> FileLimits:
+    """Return the limits on stored files that the settings say."""
+    storage = settings.storage
+    return FileLimits(
+        max_file_bytes=storage.max_file_bytes,
+        max_tenant_bytes=storage.max_tenant_bytes,
+        time_to_live=timedelta(seconds=storage.time_to_live_s),
+        upload_time_to_live=timedelta(seconds=storage.upload_time_to_live_s),
+        max_uploads=storage.max_uploads,
+    )
 
 
 def image_limits(settings: Settings) -> ImageLimits:
@@ -250,6 +284,38 @@ def _pixel_executor(
     pixels = BoundedExecutor("pixels", threads, settings.limits.max_pixel_queue, metrics)
     resources.push_async_callback(asyncio.to_thread, pixels.close)
     return pixels
+
+
+def _files(settings: Settings, metrics: Metrics, resources: AsyncExitStack) -> _Files:
+    """Make the file store, which touches nothing before its first file, and sweep it."""
+    executor = BoundedExecutor("files", _FILE_THREADS, _MAX_FILE_QUEUE, metrics)
+    resources.push_async_callback(asyncio.to_thread, executor.close)
+    stores = open_stores(
+        _store_location(settings.storage), file_limits(settings), executor, metrics
+    )
+    sweeper = FileSweeper(stores.files, timedelta(seconds=settings.storage.sweep_interval_s))
+    sweeper.start()
+    resources.push_async_callback(sweeper.stop)
+    service = FileService(
+        stores.files,
+        stores.uploads,
+        executor,
+        file_limits(settings),
+        upload_idle=timedelta(seconds=settings.storage.upload_idle_s),
+    )
+    return _Files(stores.files, service)
+
+
+def _store_location(storage: StorageSettings) -> StoreLocation:
+    secret = storage.secret_access_key
+    options = {
+        "endpoint": storage.endpoint,
+        "region": storage.region,
+        "access_key_id": storage.access_key_id,
+        "secret_access_key": None if secret is None else secret.get_secret_value(),
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    return StoreLocation(storage.url, storage.folder, given, allow_http=storage.allow_http)
 
 
 def _image_access(settings: Settings, pixels: BoundedExecutor, metrics: Metrics) -> ImageAccess:

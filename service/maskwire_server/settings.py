@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -165,6 +165,39 @@ class SessionSettings(_Group):
     """Most bytes of frames and masks in an exported seed."""
 
 
+class StorageSettings(_Group):
+    """Files that callers upload and the server makes."""
+
+    url: str | None = Field(default=None, pattern=r"^(s3|s3a|gs|az|azure|abfs|memory|file)://")
+    """Object store and prefix, e.g. s3://bucket/prefix, gs://, az://; absent means the folder."""
+    folder: Path = Path("~/.local/share/maskwire/files")
+    """Folder of files where no url is given; made when the first file is stored."""
+    endpoint: str | None = None
+    """Address of an S3-compatible service other than Amazon's, e.g. https://minio.internal:9000."""
+    region: str | None = None
+    """Region of the S3 bucket."""
+    allow_http: bool = False
+    """Speak to the endpoint without TLS."""
+    access_key_id: str | None = None
+    """S3 access key; absent leaves credentials to the environment or the instance's role."""
+    secret_access_key: SecretStr | None = None
+    """S3 secret key."""
+    max_file_bytes: int = Field(default=2 * 2**30, ge=1)
+    """Largest file, in bytes."""
+    max_tenant_bytes: int = Field(default=20 * 2**30, ge=0)
+    """Most bytes that a tenant may have stored; each file counts 6 KiB more than its size."""
+    time_to_live_s: float = Field(default=7 * 86400.0, gt=0, le=10 * 366 * 86400)
+    """How long files are kept, in seconds: where a request does not say, and at most."""
+    upload_time_to_live_s: float = Field(default=86400.0, gt=0, le=366 * 86400)
+    """How long an unfinished upload on which nothing happens is kept, in seconds."""
+    upload_idle_s: float = Field(default=60.0, gt=0)
+    """How long the stream of an upload may send nothing before it is ended, in seconds."""
+    max_uploads: int = Field(default=16, ge=1)
+    """Uploads that run at a time, each with up to 24 MiB of memory; more are refused."""
+    sweep_interval_s: float = Field(default=600.0, gt=0)
+    """Pause between two removals of what expired, in seconds."""
+
+
 class LoggingSettings(_Group):
     """The log on standard error."""
 
@@ -197,6 +230,8 @@ class Settings(BaseSettings):
     """Bounds on what is accepted."""
     sessions: SessionSettings = SessionSettings()
     """Live sessions."""
+    storage: StorageSettings = StorageSettings()
+    """Files that callers upload and the server makes."""
     logging: LoggingSettings = LoggingSettings()
     """The log on standard error."""
 

@@ -8,13 +8,14 @@ adapters are in `storage/`; uploads that can be resumed are in `uploads.py`.
 from __future__ import annotations
 
 import abc
+import re
 import secrets
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from .errors import ErrorCode, MaskwireError
+from .errors import ErrorCode, MaskwireError, invalid_field
 from .geometry import ImageSize
 
 if TYPE_CHECKING:  # results of segmentation may hold stored files
@@ -27,6 +28,8 @@ MAX_CHUNK_BYTES = 2**20
 """Most bytes that `FileStore.read` yields at a time."""
 
 _ID_BYTES = 16
+_LONGEST_FILE_NAME = 255
+_CONTENT_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+-]{1,64}(;[ -~]*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +154,7 @@ class FileStore(abc.ABC):
     @abc.abstractmethod
     def read(
         self, caller: Caller, name: str, offset: int = 0, limit: int | None = None
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Yield the bytes of a file in chunks of at most `MAX_CHUNK_BYTES`.
 
         Args:
@@ -203,3 +206,20 @@ def new_file_id() -> str:
 def file_not_found(name: str) -> MaskwireError:
     """Make the error for a file that the caller's tenant does not have, whatever the reason."""
     return MaskwireError(ErrorCode.FILE_NOT_FOUND, f"no file {name} is stored here", resource=name)
+
+
+def suggested_name(file_name: str) -> str:
+    """Return the last part of a path of any system, without what is not printable."""
+    last = re.split(r"[/\\]", file_name)[-1]
+    name = "".join(one for one in last if one.isprintable())[:_LONGEST_FILE_NAME]
+    return "" if name in (".", "..") else name
+
+
+def check_content_type(content_type: str, field: str) -> None:
+    """Refuse what is no media type.
+
+    Raises:
+        MaskwireError: `INVALID_ARGUMENT`.
+    """
+    if len(content_type) > 127 or not _CONTENT_TYPE.fullmatch(content_type):
+        raise invalid_field(field, "must be a media type, for example video/mp4")

@@ -30,9 +30,11 @@ from maskwire.v1 import (
     video_pb2_grpc,
 )
 
+from ..domain.file_service import FileService
 from ..domain.models import ModelRegistry
 from ..domain.segmentation_service import SegmentationService
 from ..domain.sessions.service import SessionService
+from .servicers.files import FileServicer
 from .servicers.models import ModelServicer
 from .servicers.realtime import RealtimeServicer
 from .servicers.segmentation import SegmentationServicer
@@ -47,11 +49,13 @@ class DomainServices:
         segmentation: Answers `SegmentationService`.
         models: Answers `ModelService`.
         sessions: Answers `RealtimeService`.
+        files: Answers `FileService`.
     """
 
     segmentation: SegmentationService
     models: ModelRegistry
     sessions: SessionService | None = None
+    files: FileService | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,11 @@ def bind(domain: DomainServices, validator: RequestValidator) -> tuple[Binding, 
             None if sessions is None else RealtimeServicer(sessions, validator),
         ),
         _binding(video_pb2.DESCRIPTOR, video_pb2_grpc, None),
-        _binding(file_pb2.DESCRIPTOR, file_pb2_grpc, None),
+        _binding(
+            file_pb2.DESCRIPTOR,
+            file_pb2_grpc,
+            None if domain.files is None else FileServicer(domain.files),
+        ),
         _binding(job_service_pb2.DESCRIPTOR, job_service_pb2_grpc, None),
         _binding(reconstruction_pb2.DESCRIPTOR, reconstruction_pb2_grpc, None),
     )

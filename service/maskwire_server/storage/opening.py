@@ -1,0 +1,46 @@
+"""Puts the stores of files and uploads together over one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..domain.executor import BoundedExecutor
+from ..domain.files import FileLimits, FileStore
+from ..domain.observer import Observer
+from ..domain.uploads import UploadStore
+from .file_store import ObjectFileStore
+from .objects import Objects, StoreLocation
+from .shelf import Clock, Shelf, utc_now
+from .upload_store import ObjectUploadStore
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedStores:
+    """The stores over one place: what is uploaded to one is found in the other."""
+
+    files: FileStore
+    uploads: UploadStore
+
+
+def open_stores(
+    location: StoreLocation,
+    limits: FileLimits,
+    executor: BoundedExecutor,
+    observer: Observer,
+    *,
+    now: Clock = utc_now,
+) -> OpenedStores:
+    """Make the stores; nothing is touched or made before the first call.
+
+    Args:
+        location: Where objects are kept.
+        limits: What may be stored.
+        executor: Computes digests.
+        observer: Hears of the work.
+        now: The clock, in UTC.
+    """
+    shelf = Shelf(Objects(location), limits, now)
+    return OpenedStores(
+        files=ObjectFileStore(shelf, executor, observer),
+        uploads=ObjectUploadStore(shelf, observer),
+    )
