@@ -8,7 +8,7 @@ from typing import Any
 from .masks import CocoRle, CocoRleCounts, Mask, Polygon, PolygonMask
 from .results import ProcessingInfo, SegmentationResult
 
-__all__ = ["annotation", "document"]
+__all__ = ["annotation", "document", "image"]
 
 _UNNAMED = "object"
 
@@ -36,7 +36,7 @@ def document(results: Mapping[str, SegmentationResult]) -> dict[str, Any]:
     return {
         "info": {"description": "Masks made by Maskwire"},
         "images": [
-            _image(image_id, file_name, result.info)
+            image(image_id, file_name, result.info)
             for image_id, (file_name, result) in enumerate(results.items(), start=1)
         ],
         "categories": [{"id": number, "name": name} for name, number in categories.items()],
@@ -49,7 +49,8 @@ def document(results: Mapping[str, SegmentationResult]) -> dict[str, Any]:
     }
 
 
-def _image(image_id: int, file_name: str, info: ProcessingInfo) -> dict[str, Any]:
+def image(image_id: int, file_name: str, info: ProcessingInfo) -> dict[str, Any]:
+    """Return the entry of an image, with the digest, models and request id of its answer."""
     return {
         "id": image_id,
         "file_name": file_name,

@@ -21,6 +21,7 @@ class ExitCode(enum.IntEnum):
     UNAVAILABLE = 5
     UNSUPPORTED = 6
     OVERLOADED = 7
+    BROKEN_FILE = 8
 
 
 DESCRIPTIONS: dict[ExitCode, str] = {
@@ -32,6 +33,7 @@ DESCRIPTIONS: dict[ExitCode, str] = {
     ExitCode.UNAVAILABLE: "no server answers, or not in time; a model cannot be loaded",
     ExitCode.UNSUPPORTED: "the model or server does not do that",
     ExitCode.OVERLOADED: "the server is full, or a limit is exceeded",
+    ExitCode.BROKEN_FILE: "a file is broken in the middle; what came before it is kept",
 }
 
 _BY_ERROR: tuple[tuple[type[MaskwireError], ExitCode], ...] = (
@@ -42,6 +44,7 @@ _BY_ERROR: tuple[tuple[type[MaskwireError], ExitCode], ...] = (
     (errors.FailedPrecondition, ExitCode.UNSUPPORTED),
     (errors.Unimplemented, ExitCode.UNSUPPORTED),
     (errors.ResourceExhausted, ExitCode.OVERLOADED),
+    (errors.DataLoss, ExitCode.BROKEN_FILE),
 )
 
 # The same for errors of a server that runs in this process and fails before it can answer.

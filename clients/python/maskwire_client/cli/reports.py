@@ -15,7 +15,7 @@ from ..geometry import Box
 from ..options import MaskEncoding, RenderingStyle
 from ..results import ProcessingInfo, SegmentationResult, Timings
 
-__all__ = ["mask_table", "summary_table", "to_json", "write_files"]
+__all__ = ["files_table", "mask_table", "summary_table", "to_json", "write_files"]
 
 _STAGES = ("decode", "queue", "encode", "prompt", "postprocess", "total")
 _SHORT_DIGEST = len("sha256:") + 12
@@ -89,6 +89,16 @@ def summary_table(info: ProcessingInfo, written: Sequence[Path] = ()) -> Table:
     table.add_row("server ms", stages + (", embedding cached" if info.embedding_cached else ""))
     for path in written:
         table.add_row("wrote", str(path))
+    return table
+
+
+def files_table(written: Sequence[Path], most: int = 12) -> Table:
+    """Return which files were written; of many the first, and how many more."""
+    table = Table.grid(padding=(0, 2))
+    for path in written[:most]:
+        table.add_row("wrote", str(path))
+    if len(written) > most:
+        table.add_row("", f"and {len(written) - most} more")
     return table
 
 
