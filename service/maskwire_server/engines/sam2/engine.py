@@ -29,6 +29,7 @@ from maskwire_server.domain.errors import ErrorCode, MaskwireError
 from maskwire_server.domain.geometry import Box, ImageSize
 from maskwire_server.domain.logits import MaskLogits
 from maskwire_server.domain.prompts import ObjectPrompts, PromptKind
+from maskwire_server.domain.proposals import ProposalBatch, ProposalCriteria, ProposingEngine
 from maskwire_server.domain.tracking import TrackingEngine, TrackingLimits
 from maskwire_server.engines import catalogue
 from maskwire_server.engines.device import Placement, reporting_device_failure, resolve
@@ -39,6 +40,7 @@ from .loading import build_network, load_weights, packaged_config
 from .preprocessing import network_input
 from .prompting import Prompting
 from .prompts import PromptBatch, batched
+from .proposals import propose
 from .tracker import Sam2Tracker
 from .video_network import VideoNetwork
 
@@ -53,7 +55,7 @@ _ACCELERATOR_TRACKING_BATCH_LIMIT = 16
 _CPU_TRACKING_PIXELS = 4 * 512 * 512
 
 
-class Sam2Engine(TrackingEngine):
+class Sam2Engine(TrackingEngine, ProposingEngine):
     """One SAM 2 network on one device."""
 
     def __init__(self, network: Any, description: ModelDescription, placement: Placement) -> None:
@@ -151,6 +153,19 @@ class Sam2Engine(TrackingEngine):
             prompting=Prompting(self._video, size, device, self._batch_limit),
             computing=self._computing,
             batch_limit=self._tracking_batch_limit,
+        )
+
+    def propose(
+        self,
+        embedding: ImageEmbedding,
+        points: NDArray[np.float32],
+        criteria: ProposalCriteria,
+    ) -> Iterator[ProposalBatch]:
+        """Look for masks at points; see `ProposingEngine.propose`."""
+        if not isinstance(embedding, Sam2Embedding):
+            raise TypeError(f"{type(embedding).__name__} is not an embedding of this engine")
+        return propose(
+            self._network, self._position_encoding, embedding, points, criteria, self._computing
         )
 
     def close(self) -> None:
