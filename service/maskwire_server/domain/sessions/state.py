@@ -93,6 +93,7 @@ class SessionState:
         self._seeds = SeedKeeper()
         self._frames = HeldFrames(limits.held_frames + 1)
         self._tracker: ObjectTracker | None = None
+        self._asked_for_tracker = False
         self._size: ImageSize | None = None
         self._next_number = 0
         self._next_object_id = 1
@@ -228,13 +229,13 @@ class SessionState:
 
     async def reset(self) -> None:
         """Forget all objects and frames; ids go on, so that none ever means two things."""
-        tracker, self._tracker = self._tracker, None
         self._size, self._next_number = None, 0
         self._history.clear()
         self._seeds.clear()
         self._frames.clear()
-        if tracker is not None:
-            await self._model.executor.run(tracker.close, is_refusable=False)
+        if self._asked_for_tracker:
+            await self._model.executor.run(self._close_tracker, is_refusable=False)
+            self._asked_for_tracker = False
 
     async def snapshot(self, last_sequence: int) -> Snapshot:
         """Return what is needed to resume the session elsewhere.
@@ -328,11 +329,23 @@ class SessionState:
     async def _tracker_for(self, size: ImageSize) -> ObjectTracker:
         if self._tracker is None:
             limits = TrackingLimits(self._limits.max_objects, self._limits.held_frames)
-            made = await self._model.executor.run(
-                lambda: self._engine.new_tracker(size, limits), is_refusable=False
-            )
-            self._tracker, self._size = made.value, size
+
+            def make() -> ObjectTracker:
+                self._tracker = self._engine.new_tracker(size, limits)
+                return self._tracker
+
+            # Made and closed on the device's thread only: a call that is cancelled while the
+            # tracker is being made still closes it.
+            self._asked_for_tracker = True
+            tracker = (await self._model.executor.run(make, is_refusable=False)).value
+            self._size = size
+            return tracker
         return self._tracker
+
+    def _close_tracker(self) -> None:
+        tracker, self._tracker = self._tracker, None
+        if tracker is not None:
+            tracker.close()
 
     async def _group(self, prompts: Sequence[Prompt], size: ImageSize) -> tuple[ObjectPrompts, ...]:
         first_free_id = self._next_object_id
