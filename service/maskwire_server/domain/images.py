@@ -178,9 +178,9 @@ def parse_data_uri(uri: str, limits: ImageLimits, *, field: str = "image.uri") -
     if not comma or not head[:5].lower() == "data:":
         raise invalid_field(field, "must have the form data:<media type>;base64,<data>")
     if not head.lower().endswith(";base64"):
-        _check_bytes(len(body) - 2 * body.count("%"), limits, field)
+        check_bytes(len(body) - 2 * body.count("%"), limits, field)
         return urllib.parse.unquote_to_bytes(body)
-    _check_bytes(len(body) // 4 * 3 - body[-2:].count("="), limits, field)
+    check_bytes(len(body) // 4 * 3 - body[-2:].count("="), limits, field)
     try:
         return base64.b64decode(body, validate=True)
     except (binascii.Error, ValueError):
@@ -191,7 +191,7 @@ def _open(data: bytes, limits: ImageLimits, field: str) -> tuple[ImageFile, Imag
     """Read and check a header; no pixel is decoded yet."""
     if not data:
         raise invalid_field(field, "must not be empty")
-    _check_bytes(len(data), limits, field)
+    check_bytes(len(data), limits, field)
     image_format = identify_format(data, field=field)
     if image_format is ImageFormat.JPEG and data.count(_START_OF_SCAN) > _MAX_JPEG_SCANS:
         raise invalid_field(field, f"must have at most {_MAX_JPEG_SCANS} scans")
@@ -230,7 +230,12 @@ def _orientation(image: ImageFile) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _check_bytes(size_bytes: int, limits: ImageLimits, field: str) -> None:
+def check_bytes(size_bytes: int, limits: ImageLimits, field: str) -> None:
+    """Refuse encoded images that are too large.
+
+    Raises:
+        MaskwireError: `PAYLOAD_TOO_LARGE`.
+    """
     if size_bytes > limits.max_bytes:
         raise _too_large(field, f"{size_bytes} bytes exceed the limit of {limits.max_bytes}")
 
