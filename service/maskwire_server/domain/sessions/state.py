@@ -16,7 +16,6 @@ from ..executor import BoundedExecutor, Completed
 from ..geometry import ImageSize
 from ..grouping import group_prompts, prompt_kinds
 from ..image_access import FrameImage, ImageAccess
-from ..masks import decode_mask
 from ..models import ModelRegistry, ServedModel
 from ..observer import Observer
 from ..prompts import MaskPrompt, ObjectPrompts, Prompt
@@ -26,6 +25,7 @@ from ..tracking import ObjectTracker, TrackingEngine, TrackingLimits
 from .answers import Sightings, make_masks
 from .frames import HeldFrame, HeldFrames, gather
 from .messages import NewFrame, NewPrompts, ProcessedFrame, SessionConfig, Snapshot, SnapshotObject
+from .resuming import SeenFrame, check_snapshot, refused, seen_frames
 from .seeds import SeedKeeper
 
 
@@ -269,15 +269,15 @@ class SessionState:
         Raises:
             MaskwireError: `SEED_REFUSED` where it does not fit this caller, this model or itself.
         """
-        self._check_snapshot(snapshot)
+        check_snapshot(snapshot, self.model, self._caller, self._limits.max_objects)
         self._next_object_id = max(1, snapshot.next_object_id)
-        for position, data in enumerate(snapshot.frames):
-            try:
-                await self._restore(snapshot, position, data)
-            except MaskwireError as error:
-                if error.code is not ErrorCode.INVALID_ARGUMENT:
-                    raise
-                raise _refused(error.message) from error
+        try:
+            for frame in seen_frames(snapshot):
+                await self._restore(frame)
+        except MaskwireError as error:
+            if error.code is not ErrorCode.INVALID_ARGUMENT:
+                raise
+            raise refused(error.message) from error
         for one in snapshot.objects:
             self._history.resume(one.object_id, is_visible=one.is_visible)
 
@@ -292,28 +292,19 @@ class SessionState:
             )
         return image
 
-    async def _restore(self, snapshot: Snapshot, position: int, data: bytes) -> None:
-        size = snapshot.frame_size
-        image = await self._images.read_frame(InlineImage(data), self._model, self._caller)
+    async def _restore(self, frame: SeenFrame) -> None:
+        size = frame.size
+        image = await self._images.read_frame(InlineImage(frame.data), self._model, self._caller)
         if image.size != size:
-            raise _refused("a frame is not of the size that it says")
+            raise refused("a frame is not of the size that it says")
         encoded = await self._images.encode_frame(image, self._model, self._caller, keep=False)
-        here = [one for one in snapshot.objects if one.frame == position]
-        decoded = await self._pixels.run(
-            lambda: [(one.object_id, decode_mask(one.mask, image.size, "mask")) for one in here]
-        )
-        objects = [
-            group_prompts([Prompt(MaskPrompt(one.mask), one.object_id, "mask")], image.size)[0]
-            for one, (_, bitmap) in zip(here, decoded.value, strict=True)
-            if bitmap.any()
-        ]
-        tracker = await self._tracker_for(image.size)
+        objects = (await self._pixels.run(frame.prompts)).value
+        tracker = await self._tracker_for(size)
+        number = self._next_number
 
         def follow() -> Sightings:
-            tracked = tracker.advance(self._next_number, encoded.embedding)
-            prompted = (
-                tracker.prompt(self._next_number, objects, multimask=False) if objects else ()
-            )
+            tracked = tracker.advance(number, encoded.embedding)
+            prompted = tracker.prompt(number, objects, multimask=False) if objects else ()
             return Sightings(tuple(tracked), tuple(prompted))
 
         seen = (await self._model.executor.run(follow, is_refusable=False)).value
@@ -323,7 +314,7 @@ class SessionState:
             replace(one, presence=max(one.presence, VISIBLE_FROM)) if one.object_id in told else one
             for one in seen.merged()
         ]
-        self._seeds.note(self._next_number, image.data, sightings)
+        self._seeds.note(number, image.data, sightings)
         self._next_number += 1
 
     async def _tracker_for(self, size: ImageSize) -> ObjectTracker:
@@ -372,25 +363,6 @@ class SessionState:
                 f"{len(prompts)} prompts are more than the limit of {self._limits.max_prompts}",
             )
         self._models.require(self._model, prompt_kinds(prompts))
-
-    def _check_snapshot(self, snapshot: Snapshot) -> None:
-        model = self._model.description
-        if snapshot.tenant != self._caller.tenant:
-            raise _refused("it is not of a session of this caller")
-        if snapshot.checkpoint_digest != model.checkpoint_digest:
-            raise _refused(
-                f"it was made with another checkpoint than that of {model.name} "
-                f"({snapshot.checkpoint_digest or 'none'})"
-            )
-        if len(snapshot.objects) > self._limits.max_objects:
-            raise _refused(f"it has more objects than the limit of {self._limits.max_objects}")
-        ids = [one.object_id for one in snapshot.objects]
-        if len(set(ids)) < len(ids) or any(one >= snapshot.next_object_id for one in ids):
-            raise _refused("its object ids contradict each other")
-        if any(one.frame >= len(snapshot.frames) for one in snapshot.objects):
-            raise _refused("an object's frame is missing")
-        if snapshot.frames and snapshot.frame_size is None:
-            raise _refused("the size of its frames is missing")
 
     def _known(self, object_ids: Sequence[int]) -> ObjectTracker | None:
         unknown = set(object_ids) - set(self.object_ids)
@@ -467,9 +439,3 @@ class SessionState:
                 total_s=time.perf_counter() - costs.started_s,
             ),
         )
-
-
-def _refused(reason: str) -> MaskwireError:
-    return MaskwireError(
-        ErrorCode.SEED_REFUSED, f"config.resume_seed: this server cannot resume it: {reason}"
-    )

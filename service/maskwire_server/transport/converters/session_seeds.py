@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError, Message
 
 from maskwire.v1 import mask_pb2, realtime_pb2, session_snapshot_pb2
 
-from ...domain.errors import ErrorCode, MaskwireError
+from ...domain.errors import MaskwireError
 from ...domain.masks import EncodedRle, MaskEncoding
 from ...domain.segmentation import MaskOptions
 from ...domain.sessions.messages import (
@@ -21,6 +21,7 @@ from ...domain.sessions.messages import (
     Snapshot,
     SnapshotObject,
 )
+from ...domain.sessions.resuming import refused
 from ..validation import RequestValidator
 from .geometry import image_size_from_proto, image_size_to_proto
 from .processing import duration_to_proto
@@ -87,9 +88,9 @@ def snapshot_from_seed(data: bytes, validator: RequestValidator) -> Seed:
         if message.version == VERSION:
             validator.check(message, len(data))
     except (DecodeError, MaskwireError) as error:
-        raise _refused("the bytes are not a seed") from error
+        raise refused("the bytes are not a seed") from error
     if message.version != VERSION:
-        raise _refused(f"its version is {message.version}, this server reads {VERSION}")
+        raise refused(f"its version is {message.version}, this server reads {VERSION}")
     return Seed(message)
 
 
@@ -169,10 +170,4 @@ def _mask_options_to_proto(options: MaskOptions) -> mask_pb2.MaskOptions:
         include_scores=options.include_scores,
         include_boxes=options.include_boxes,
         include_logits=options.include_logits,
-    )
-
-
-def _refused(reason: str) -> MaskwireError:
-    return MaskwireError(
-        ErrorCode.SEED_REFUSED, f"config.resume_seed: this server cannot resume it: {reason}"
     )
