@@ -22,6 +22,8 @@ from importlib import metadata
 
 import structlog
 
+from .domain.auto_segmentation import AutoSegmentLimits
+from .domain.auto_segmentation_service import AutoSegmentationService
 from .domain.engine import ModelDescription, ModelSpecification
 from .domain.executor import BoundedExecutor
 from .domain.file_service import FileService
@@ -30,9 +32,13 @@ from .domain.files import FileLimits, FileStore
 from .domain.image_access import ImageAccess
 from .domain.images import ImageLimits
 from .domain.models import ModelRegistry, ServedModel
+from .domain.picture_delivery import PictureLimits, PictureMaker
 from .domain.segmentation_service import SegmentationService
 from .domain.sessions.service import SessionLimits, SessionService
 from .domain.sessions.session import QueueLimits, SessionTimes
+from .domain.video_reader import VideoLimits
+from .domain.video_run import TrackLimits
+from .domain.video_service import VideoService
 from .engines import device
 from .engines.checkpoints import specify
 from .engines.registry import load_engine
@@ -102,15 +108,25 @@ class Application:
             models = await _load_models(settings, metrics, resources)
             pixels = _pixel_executor(settings, metrics, resources)
             files = _files(settings, metrics, resources)
-            images = _image_access(settings, pixels, metrics)
+            images = _image_access(settings, pixels, files.store, metrics)
+            pictures = PictureMaker(pixels, files.store, picture_limits(settings))
             sessions = SessionService(models, images, pixels, metrics, session_limits(settings))
             domain = DomainServices(
                 segmentation=SegmentationService(
-                    models, images, pixels, metrics, max_prompts=settings.limits.max_prompts
+                    models,
+                    images,
+                    pixels,
+                    pictures,
+                    metrics,
+                    max_prompts=settings.limits.max_prompts,
                 ),
                 models=models,
+                auto_segmentation=AutoSegmentationService(
+                    models, images, pixels, metrics, auto_segment_limits(settings)
+                ),
                 sessions=sessions,
                 files=files.service,
+                videos=_video_service(settings, models, pixels, metrics, files.store),
             )
             grpc_server = build_server(settings, domain, metrics)
             resources.push_async_callback(
@@ -144,6 +160,25 @@ def file_limits(settings: Settings) -> FileLimits:
         time_to_live=timedelta(seconds=storage.time_to_live_s),
         upload_time_to_live=timedelta(seconds=storage.upload_time_to_live_s),
         max_uploads=storage.max_uploads,
+    )
+
+
+def auto_segment_limits(settings: Settings) -> AutoSegmentLimits:
+    """Return the limits on automatic segmentation that the settings say."""
+    return AutoSegmentLimits(
+        max_points=settings.limits.max_grid_points,
+        budget_bytes=settings.limits.auto_segment_bytes,
+    )
+
+
+def picture_limits(settings: Settings) -> PictureLimits:
+    """Return the limits on the pictures of an answer that the settings say.
+
+    A message must hold the masks too, so that pictures get three quarters of it.
+    """
+    most = settings.limits.max_picture_bytes
+    return PictureLimits(
+        inline_bytes=min(most, settings.grpc.max_message_bytes * 3 // 4), stored_bytes=most
     )
 
 
@@ -318,13 +353,48 @@ def _store_location(storage: StorageSettings) -> StoreLocation:
     return StoreLocation(storage.url, storage.folder, given, allow_http=storage.allow_http)
 
 
-def _image_access(settings: Settings, pixels: BoundedExecutor, metrics: Metrics) -> ImageAccess:
+def _image_access(
+    settings: Settings, pixels: BoundedExecutor, files: FileStore, metrics: Metrics
+) -> ImageAccess:
     return ImageAccess(
         pixels,
         image_limits(settings),
         metrics,
         embedding_budget_bytes=settings.cache.embedding_bytes,
         image_budget_bytes=settings.cache.image_bytes,
+        files=files,
+    )
+
+
+def _video_service(
+    settings: Settings,
+    models: ModelRegistry,
+    pixels: BoundedExecutor,
+    metrics: Metrics,
+    files: FileStore,
+) -> VideoService:
+    chosen = settings.video
+    return VideoService(
+        models,
+        pixels,
+        metrics,
+        VideoLimits(
+            max_bytes=chosen.max_video_bytes,
+            max_pixels=chosen.max_frame_pixels,
+            max_side_px=chosen.max_frame_side_px,
+            max_frames=chosen.max_frames,
+            max_duration_s=chosen.max_duration_s,
+            reverse_buffer_bytes=chosen.reverse_buffer_bytes,
+        ),
+        TrackLimits(
+            max_prompts=settings.limits.max_prompts,
+            max_objects=chosen.max_objects,
+            decode_ahead_frames=chosen.decode_ahead_frames,
+            max_overlay_bytes=chosen.max_overlay_bytes,
+            max_drawn_bytes=chosen.max_overlay_mask_bytes,
+        ),
+        max_streams=chosen.max_streams,
+        files=files,
     )
 
 

@@ -124,8 +124,16 @@ class LimitSettings(_Group):
     """Most pixels of an image, read from its header before it is decoded."""
     max_image_side_px: int = Field(default=16_384, ge=1)
     """Longest side of an image."""
+    max_picture_bytes: int = Field(default=256 * 2**20, ge=1)
+    """Most bytes that the pictures of one answer have together; pictures in the answer itself have
+    at most three quarters of the largest message."""
     max_prompts: int = Field(default=1024, ge=1, le=4096)
     """Most prompts in a request."""
+    max_grid_points: int = Field(default=65_536, ge=1)
+    """Most grid points of automatic segmentation, all crops of a request together."""
+    auto_segment_bytes: int = Field(default=512 * 2**20, ge=2**20)
+    """Memory for the masks that one automatic segmentation holds while it runs, in bytes, and the
+    same again for those that it has finished."""
     max_in_flight_calls: int = Field(default=512, ge=1)
     """Most calls and streams at a time, health and reflection not counted."""
     max_device_queue: int = Field(default=128, ge=0)
@@ -163,6 +171,34 @@ class SessionSettings(_Group):
     """Responses that wait for a client that does not read; then its session stops working."""
     max_seed_bytes: int = Field(default=12 * 2**20, ge=2**16, le=15 * 2**20)
     """Most bytes of frames and masks in an exported seed."""
+
+
+class VideoSettings(_Group):
+    """Stored videos."""
+
+    max_video_bytes: int = Field(default=256 * 2**20, ge=1)
+    """Largest encoded video, in bytes; one in a request is also bound by grpc.max_message_bytes."""
+    max_frame_pixels: int = Field(default=9_000_000, ge=1)
+    """Most pixels of a frame; 4096 x 2160 is 8,847,360."""
+    max_frame_side_px: int = Field(default=8192, ge=1)
+    """Longest side of a frame."""
+    max_frames: int = Field(default=100_000, ge=1)
+    """Most frames of a video."""
+    max_duration_s: float = Field(default=3600.0, gt=0)
+    """Longest video, in seconds."""
+    max_streams: int = Field(default=8, ge=1)
+    """Most videos in work at a time; one more is RESOURCE_EXHAUSTED with RetryInfo."""
+    max_objects: int = Field(default=64, ge=1, le=1024)
+    """Most objects that one request tracks."""
+    decode_ahead_frames: int = Field(default=4, ge=1)
+    """Decoded frames of one video that wait for the device."""
+    reverse_buffer_bytes: int = Field(default=256 * 2**20, ge=0)
+    """Memory for decoded frames of one video that is tracked backward; less of it means that more
+    frames are decoded several times."""
+    max_overlay_bytes: int = Field(default=48 * 2**20, ge=2**16)
+    """Largest overlay video, in bytes; returned inline it must fit grpc.max_message_bytes."""
+    max_overlay_mask_bytes: int = Field(default=64 * 2**20, ge=2**16)
+    """Memory for the masks of one video that wait to be drawn."""
 
 
 class StorageSettings(_Group):
@@ -230,6 +266,8 @@ class Settings(BaseSettings):
     """Bounds on what is accepted."""
     sessions: SessionSettings = SessionSettings()
     """Live sessions."""
+    video: VideoSettings = VideoSettings()
+    """Stored videos."""
     storage: StorageSettings = StorageSettings()
     """Files that callers upload and the server makes."""
     logging: LoggingSettings = LoggingSettings()

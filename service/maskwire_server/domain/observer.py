@@ -47,5 +47,8 @@ class Observer(Protocol):
     def session_frame(self, outcome: str) -> None:
         """Report a frame of a live session: `received`, `answered`, or `dropped_` and why."""
 
+    def videos_changed(self, active: int) -> None:
+        """Report how many stored videos are in work now."""
+
     def frame_answered(self, model: str, seconds: float) -> None:
         """Report that a frame was answered `seconds` after it was received."""

@@ -10,7 +10,9 @@ import enum
 from dataclasses import dataclass, field
 
 from .errors import MaskwireError
+from .files import StoredFile
 from .geometry import ImageSize
+from .postprocessing import PostprocessOptions
 from .prompts import Prompt
 from .segmentation import MaskOptions, Timings
 from .tracked_masks import TrackedMask
@@ -75,7 +77,9 @@ class TrackVideoRequest:
         direction: Which way to go.
         frames: Which frames to visit.
         mask_options: How to return the masks.
+        postprocess: What to change in the masks first.
         render_overlay: Whether to make an overlay video too.
+        stores_overlay: Whether the overlay video is stored as a file instead of being returned.
     """
 
     video: VideoSource
@@ -84,7 +88,9 @@ class TrackVideoRequest:
     direction: TrackDirection = TrackDirection.FORWARD
     frames: FrameRange = field(default_factory=FrameRange)
     mask_options: MaskOptions = field(default_factory=MaskOptions)
+    postprocess: PostprocessOptions = field(default_factory=PostprocessOptions)
     render_overlay: bool = False
+    stores_overlay: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +136,15 @@ class TrackSummary:
     """The end of a tracked video.
 
     Attributes:
-        overlay_video: The overlay video as an MP4 file, where it was asked for.
+        overlay_video: The overlay video as an MP4 file or as what it was stored as, where it was
+            asked for.
         model: Name of the model.
         checkpoint_digest: `sha256:` and the hexadecimal digest of its weights.
         timings: Where the time went; the stages overlap, so they may exceed the total.
         decode_error: What kept frames of the range from being decoded, if anything did.
     """
 
-    overlay_video: bytes | None
+    overlay_video: bytes | StoredFile | None
     model: str
     checkpoint_digest: str
     timings: Timings

@@ -35,11 +35,11 @@ class TrackPass:
 
     Attributes:
         order: The frames, in the order of the visit.
-        sends_first: Whether the first frame is answered; not where another pass answered it.
+        answers_first: Whether the first frame is answered; not where another pass answered it.
     """
 
     order: range
-    sends_first: bool = True
+    answers_first: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def _passes(
         return
     yield TrackPass(range(first, end, frames.stride))
     if direction is TrackDirection.BOTH and first > frames.start:
-        yield TrackPass(range(first, frames.start - 1, -frames.stride), sends_first=False)
+        yield TrackPass(range(first, frames.start - 1, -frames.stride), answers_first=False)
 
 
 def _total(

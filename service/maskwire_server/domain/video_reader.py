@@ -27,6 +27,7 @@ from .errors import ErrorCode, FieldViolation, MaskwireError, invalid_field
 from .geometry import ImageSize
 from .video import VideoInfo
 from .video_format import VideoFormat, gif_size, identify_video, is_cut_off
+from .video_index import FrameIndex
 
 _DEMUXERS = {VideoFormat.MP4: "mov", VideoFormat.WEBM: "matroska", VideoFormat.GIF: "gif"}
 _CODECS = frozenset({"h264", "hevc", "av1", "libdav1d", "mpeg4", "vp8", "vp9", "gif"})
@@ -72,27 +73,14 @@ class VideoPicture:
     pixels: NDArray[np.uint8]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Index:
-    """Where the frames are, from one look at all packets.
-
-    Attributes:
-        times: Presentation time of each frame in units of the stream, rising.
-        keyframes: Numbers of the frames that decoding can start at, rising.
-        seek_times: For each keyframe the decoding time, by which files are searched.
-        is_whole: Whether every packet could be read.
-    """
-
-    times: NDArray[np.int64]
-    keyframes: NDArray[np.int64]
-    seek_times: NDArray[np.int64]
-    is_whole: bool
-
-
 class VideoReader:
     """An open video.
 
     Every method but `close` is called by one thread at a time; `close` waits for the others.
+
+    Attributes:
+        info: What the video is.
+        field: Path of the video in the request, for errors.
     """
 
     def __init__(self, file: BinaryIO, limits: VideoLimits, *, field: str = "video.data") -> None:
@@ -107,7 +95,7 @@ class VideoReader:
             MaskwireError: `INVALID_ARGUMENT` where it is no MP4, WebM or GIF video, or not one
                 frame of it can be decoded; `PAYLOAD_TOO_LARGE` where a limit is exceeded.
         """
-        self._field = field
+        self.field = field
         self._limits = limits
         self._file = file
         self._lock = threading.Lock()
@@ -178,16 +166,16 @@ class VideoReader:
         except MemoryError:
             raise
         except Exception as error:  # whatever a parser trips over is the file's fault
-            raise invalid_field(self._field, self._malformed()) from error
+            raise invalid_field(self.field, self._malformed()) from error
         if not container.streams.video:
             container.close()
             rule = self._malformed() if self._is_cut_off else "must hold a video stream"
-            raise invalid_field(self._field, rule)
+            raise invalid_field(self.field, rule)
         return container, container.streams.video[0]
 
     def _check_bytes(self, size_bytes: int) -> None:
         if size_bytes == 0:
-            raise invalid_field(self._field, "must not be empty")
+            raise invalid_field(self.field, "must not be empty")
         if size_bytes > self._limits.max_bytes:
             self._refuse(f"{size_bytes} bytes exceed the limit of {self._limits.max_bytes}")
 
@@ -196,7 +184,7 @@ class VideoReader:
         codec: av.VideoCodecContext | None = self._stream.codec_context
         if codec is None or codec.name not in _CODECS:
             raise invalid_field(
-                self._field, "must be encoded as H.264, H.265, AV1, VP8, VP9, MPEG-4 or GIF"
+                self.field, "must be encoded as H.264, H.265, AV1, VP8, VP9, MPEG-4 or GIF"
             )
         codec.options = {"max_pixels": str(self._limits.max_pixels)}
         codec.thread_count = 1  # what runs side by side is for the executor to decide
@@ -211,7 +199,7 @@ class VideoReader:
     def _check_size(self, size: ImageSize) -> None:
         width, height = size.width_px, size.height_px
         if width < 1 or height < 1:
-            raise invalid_field(self._field, self._malformed())
+            raise invalid_field(self.field, self._malformed())
         if max(width, height) > self._limits.max_side_px:
             limit = self._limits.max_side_px
             self._refuse(f"{width} x {height} pixels exceed the limit of {limit} px a side")
@@ -228,8 +216,8 @@ class VideoReader:
     def _refuse(self, rule: str) -> Never:
         raise MaskwireError(
             ErrorCode.PAYLOAD_TOO_LARGE,
-            f"{self._field}: {rule}",
-            violations=(FieldViolation(field=self._field, description=rule),),
+            f"{self.field}: {rule}",
+            violations=(FieldViolation(field=self.field, description=rule),),
         )
 
     def _malformed(self) -> str:
@@ -238,36 +226,12 @@ class VideoReader:
             return f"must be {name[self._format]} video that is all there: it is cut off"
         return f"must be {name[self._format]} video that is well formed"
 
-    def _look_through(self) -> _Index:
-        """Read all packets without decoding them."""
-        times: list[int] = []
-        keyframes: dict[int, int] = {}
-        newest, is_whole = 0, True
-        try:
-            for packet in self._container.demux(self._stream):
-                shown = packet.pts if packet.pts is not None else packet.dts
-                if packet.size == 0 or shown is None or _is_hidden(packet):
-                    continue
-                if packet.is_corrupt:
-                    is_whole = False
-                    break
-                times.append(shown)
-                newest = shown if packet.dts is None else packet.dts
-                if packet.is_keyframe:
-                    keyframes[shown] = newest
-                self._check_frames(len(times))
-        except av.FFmpegError:
-            is_whole = False
-        if not times:
-            raise invalid_field(self._field, self._malformed())
-        ordered = np.unique(np.array(times, dtype=np.int64))
-        if not is_whole:  # frames that were stored out of order may lack some before them
-            ordered = ordered[: max(1, int(np.searchsorted(ordered, newest, side="right")))]
-            keyframes = {key: keyframes[key] for key in keyframes if key <= ordered[-1]}
-        keyframes.setdefault(int(ordered[0]), int(ordered[0]))
-        numbers = np.searchsorted(ordered, sorted(keyframes))
-        seek_times = [keyframes[key] for key in sorted(keyframes)]
-        return _Index(ordered, numbers, np.array(seek_times, dtype=np.int64), is_whole)
+    def _look_through(self) -> FrameIndex:
+        index = FrameIndex.of(self._container, self._stream, self._limits.max_frames)
+        if index is None:
+            raise invalid_field(self.field, self._malformed())
+        self._check_frames(len(index.times))
+        return index
 
     def _first_frame(self) -> VideoFrame:
         try:
@@ -277,7 +241,7 @@ class VideoReader:
         except MaskwireError as error:
             if error.code is not ErrorCode.DATA_LOSS:
                 raise
-        raise invalid_field(self._field, "must hold a frame that can be decoded")
+        raise invalid_field(self.field, "must hold a frame that can be decoded")
 
     def _describe(self) -> VideoInfo:
         count = self.readable_frames if self.is_whole else self._stream.frames or None
@@ -312,7 +276,7 @@ class VideoReader:
         picture_bytes = _RGB_BYTES * self._stored_size.pixels
         held_most = max(1, self._limits.reverse_buffer_bytes // picture_bytes)
         while wanted:
-            keyframe = int(self._index.keyframes[self._keyframe_at(wanted[-1])])
+            keyframe = int(self._index.keyframes[self._index.keyframe_at(wanted[-1])])
             after_keyframe = -((wanted.start - keyframe) // wanted.step)
             first = max(0, len(wanted) - held_most, after_keyframe)
             held: list[VideoPicture] = []
@@ -323,23 +287,19 @@ class VideoReader:
                 yield held.pop()
             wanted = wanted[:first]
 
-    def _keyframe_at(self, index: int) -> int:
-        """Return which keyframe is the last one up to a frame."""
-        return max(0, int(np.searchsorted(self._index.keyframes, index, side="right")) - 1)
-
     def _decode(self, first: int, last: int) -> Iterator[tuple[int, VideoFrame]]:
         """Yield the frames from the keyframe before `first` up to `last` with their numbers.
 
         Raises:
             MaskwireError: `DATA_LOSS` after the last frame before a place that is broken.
         """
-        keyframe = self._keyframe_at(first)
+        keyframe = self._index.keyframe_at(first)
         newest = int(self._index.keyframes[keyframe]) - 1
         self._container.seek(int(self._index.seek_times[keyframe]), stream=self._stream)
         for packet in self._container.demux(self._stream):
             frames, error = self._frames_of(packet)
             for frame in frames:
-                index = self._number(frame)
+                index = self._index.number(frame.pts)
                 if index is None or index <= newest:
                     continue
                 if error is not None and index > newest + 1:
@@ -352,7 +312,7 @@ class VideoReader:
             if error is not None:
                 missing = max(first, newest + 1)
                 raise MaskwireError(
-                    ErrorCode.DATA_LOSS, f"{self._field}: frame {missing} cannot be decoded"
+                    ErrorCode.DATA_LOSS, f"{self.field}: frame {missing} cannot be decoded"
                 ) from error
 
     def _frames_of(self, packet: av.Packet[Any]) -> tuple[list[VideoFrame], Exception | None]:
@@ -365,14 +325,6 @@ class VideoReader:
             return self._stream.decode(None), error
         whole = list(itertools.takewhile(lambda frame: not frame.is_corrupt, frames))
         return whole, None if len(whole) == len(frames) else av.InvalidDataError(0, "corrupt frame")
-
-    def _number(self, frame: VideoFrame) -> int | None:
-        """Return the number of a frame by its time; None where nothing is known of it."""
-        if frame.pts is None:
-            return None
-        at = int(np.searchsorted(self._index.times, frame.pts))
-        known = at < len(self._index.times) and int(self._index.times[at]) == frame.pts
-        return at if known else None
 
     def _picture(self, index: int, frame: VideoFrame) -> VideoPicture:
         width, height = self._stored_size.width_px, self._stored_size.height_px
@@ -408,15 +360,3 @@ class PictureStream:
 def _refuse_to_open(url: str, flags: int, options: dict[str, str]) -> Never:
     """Stand in for what opens the files that a file refers to."""
     raise PermissionError("a video must hold everything that it shows")
-
-
-def _is_hidden(packet: av.Packet[Any]) -> bool:
-    """Whether a packet holds nothing to be shown.
-
-    So it is for what an edit list cuts away, and for VP8's alternate reference frames: bit 4 of
-    their first byte is not set.
-    """
-    if packet.is_discard:
-        return True
-    is_vp8 = packet.stream.codec_context.name == "vp8"
-    return is_vp8 and not memoryview(packet)[0] >> 4 & 1

@@ -25,6 +25,9 @@ from .video_reader import VideoPicture
 OVERLAY_VIDEO_TYPE = "video/mp4"
 """Media type of overlay videos."""
 
+OVERLAY_VIDEO_NAME = "overlay.mp4"
+"""Name to save overlay videos under."""
+
 _CODECS = ("libx264", "mpeg4")
 _TICKS_PER_S = 90_000  # the clock of MPEG video, which every frame rate divides well enough
 _LARGEST_RATE = 120

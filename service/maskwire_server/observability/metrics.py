@@ -97,6 +97,7 @@ class Metrics:
         self._cache_entries = gauge(
             "maskwire_cache_entries", "Entries that a cache holds.", ("cache",)
         )
+        self._videos = gauge("maskwire_videos", "Stored videos that are in work now.")
         self._batches = histogram(
             "maskwire_decode_batch_objects",
             "Objects that one call of a mask decoder served.",
@@ -238,6 +239,10 @@ class Metrics:
     def session_frame(self, outcome: str) -> None:
         """Count a frame of a session."""
         self._session_frames.labels(outcome).inc()
+
+    def videos_changed(self, active: int) -> None:
+        """Record the stored videos in work."""
+        self._videos.set(active)
 
     def frame_answered(self, model: str, seconds: float) -> None:
         """Record how long a frame took."""

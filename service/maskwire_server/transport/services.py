@@ -30,14 +30,17 @@ from maskwire.v1 import (
     video_pb2_grpc,
 )
 
+from ..domain.auto_segmentation_service import AutoSegmentationService
 from ..domain.file_service import FileService
 from ..domain.models import ModelRegistry
 from ..domain.segmentation_service import SegmentationService
 from ..domain.sessions.service import SessionService
+from ..domain.video_service import VideoService
 from .servicers.files import FileServicer
 from .servicers.models import ModelServicer
 from .servicers.realtime import RealtimeServicer
 from .servicers.segmentation import SegmentationServicer
+from .servicers.video import VideoServicer
 from .validation import RequestValidator
 
 
@@ -48,14 +51,18 @@ class DomainServices:
     Attributes:
         segmentation: Answers `SegmentationService`.
         models: Answers `ModelService`.
+        auto_segmentation: Answers the methods of `SegmentationService` for everything in a picture.
         sessions: Answers `RealtimeService`.
         files: Answers `FileService`.
+        videos: Answers `VideoService`.
     """
 
     segmentation: SegmentationService
     models: ModelRegistry
+    auto_segmentation: AutoSegmentationService
     sessions: SessionService | None = None
     files: FileService | None = None
+    videos: VideoService | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +94,7 @@ def bind(domain: DomainServices, validator: RequestValidator) -> tuple[Binding, 
         _binding(
             segmentation_pb2.DESCRIPTOR,
             segmentation_pb2_grpc,
-            # The stubs call every method abstract; at run time those that are missing answer
-            # UNIMPLEMENTED.
-            SegmentationServicer(domain.segmentation),  # type: ignore[abstract]
+            SegmentationServicer(domain.segmentation, domain.auto_segmentation),
         ),
         _binding(model_pb2.DESCRIPTOR, model_pb2_grpc, ModelServicer(domain.models)),
         _binding(
@@ -97,7 +102,11 @@ def bind(domain: DomainServices, validator: RequestValidator) -> tuple[Binding, 
             realtime_pb2_grpc,
             None if sessions is None else RealtimeServicer(sessions, validator),
         ),
-        _binding(video_pb2.DESCRIPTOR, video_pb2_grpc, None),
+        _binding(
+            video_pb2.DESCRIPTOR,
+            video_pb2_grpc,
+            None if domain.videos is None else VideoServicer(domain.videos),
+        ),
         _binding(
             file_pb2.DESCRIPTOR,
             file_pb2_grpc,

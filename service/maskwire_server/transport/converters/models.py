@@ -48,3 +48,5 @@ def _capabilities(description: ModelDescription) -> Iterator[model_pb2.Capabilit
     """Yield what a caller can ask of the model in this version of the server."""
     if description.prompt_kinds & _VISUAL:
         yield model_pb2.CAPABILITY_SEGMENT_IMAGE
+    if description.supports_video:
+        yield model_pb2.CAPABILITY_TRACK_VIDEO

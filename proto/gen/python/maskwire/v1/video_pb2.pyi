@@ -40,7 +40,10 @@ class _TrackDirectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TrackD
     TRACK_DIRECTION_BACKWARD: _TrackDirection.ValueType  # 2
     """From the last prompted frame to the start of the range."""
     TRACK_DIRECTION_BOTH: _TrackDirection.ValueType  # 3
-    """Forward, then backward."""
+    """Forward from the first prompted frame to the end of the range, then backward from the first
+    prompted frame to the start; every frame is answered once. Objects that are first prompted on
+    a later frame are in the frames from there on only.
+    """
 
 class TrackDirection(_TrackDirection, metaclass=_TrackDirectionEnumTypeWrapper):
     """TrackDirection says which way through the video to go from the prompts."""
@@ -52,12 +55,17 @@ TRACK_DIRECTION_FORWARD: TrackDirection.ValueType  # 1
 TRACK_DIRECTION_BACKWARD: TrackDirection.ValueType  # 2
 """From the last prompted frame to the start of the range."""
 TRACK_DIRECTION_BOTH: TrackDirection.ValueType  # 3
-"""Forward, then backward."""
+"""Forward from the first prompted frame to the end of the range, then backward from the first
+prompted frame to the start; every frame is answered once. Objects that are first prompted on
+a later frame are in the frames from there on only.
+"""
 Global___TrackDirection: _TypeAlias = TrackDirection  # noqa: Y015
 
 @_typing.final
 class VideoSource(_message.Message):
-    """VideoSource says where a video comes from. MP4, WebM and GIF are read."""
+    """VideoSource says where a video comes from. MP4, WebM and GIF are read, with H.264, H.265, AV1,
+    VP8, VP9 and MPEG-4 inside; frames are turned upright as the container says.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -98,7 +106,8 @@ class FrameRange(_message.Message):
     """Frame after the last; absent means the end of the video."""
     stride: _builtins.int
     """Every n-th frame from start_frame, at least 1; absent means 1. Prompts on frames that are left
-    out are INVALID_ARGUMENT.
+    out are INVALID_ARGUMENT, and so is a start_frame past the end of the video; an end_frame past
+    it means the end.
     """
     def __init__(
         self,
@@ -142,7 +151,9 @@ class TrackVideoRequest(_message.Message):
     direction: Global___TrackDirection.ValueType
     """Which way to go; a defined value."""
     render_overlay: _builtins.bool
-    """Also makes an overlay video (MP4) and delivers it at the end."""
+    """Also makes an overlay video (MP4, H.264) of the frames that were answered, each shown at its
+    own time, and delivers it at the end; odd sides are one pixel longer in it.
+    """
     delivery: _file_pb2.Delivery.ValueType
     """How the overlay video reaches the caller; a defined value, inline by default."""
     @_builtins.property
@@ -151,7 +162,10 @@ class TrackVideoRequest(_message.Message):
 
     @_builtins.property
     def prompts(self) -> _containers.RepeatedCompositeFieldContainer[_prompt_pb2.Prompt]:
-        """What to track, 1 to 4096 prompts, each with its frame_index; in pixels of the video."""
+        """What to track, 1 to 4096 prompts, each with its frame_index; in pixels of the video. Prompts on
+        later frames apply when these are reached: they begin objects there or correct them. Points
+        without an object_id are one object together on each frame.
+        """
 
     @_builtins.property
     def frame_range(self) -> Global___FrameRange:
@@ -163,7 +177,9 @@ class TrackVideoRequest(_message.Message):
 
     @_builtins.property
     def postprocess(self) -> _mask_pb2.PostprocessOptions:
-        """What to change in the masks first."""
+        """What to change in the masks first; masks that it drops are left out of their frames. The score
+        is the probability that the object is visible.
+        """
 
     def __init__(
         self,
@@ -242,7 +258,9 @@ class VideoInfo(_message.Message):
     DURATION_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     frame_count: _builtins.int
-    """Frames in all, as far as the container tells; 0 when it does not."""
+    """Frames in all, as far as the container tells; 0 when it does not, as for a WebM file that is
+    cut off.
+    """
     frames_per_second: _builtins.float
     """Frames per second, on average."""
     digest: _builtins.str
@@ -281,9 +299,9 @@ class TrackProgress(_message.Message):
     FRAMES_DONE_FIELD_NUMBER: _builtins.int
     FRAMES_TOTAL_FIELD_NUMBER: _builtins.int
     frames_done: _builtins.int
-    """Frames done."""
+    """Frames answered, this message included."""
     frames_total: _builtins.int
-    """Frames in all; 0 while it is not known."""
+    """Frames that are to be answered; 0 while it is not known."""
     def __init__(
         self,
         *,
@@ -315,7 +333,7 @@ class VideoFrameResult(_message.Message):
 
     @_builtins.property
     def masks(self) -> _containers.RepeatedCompositeFieldContainer[_realtime_pb2.TrackedMask]:
-        """The masks, one for each object."""
+        """The masks, one for each object that was prompted by then."""
 
     def __init__(
         self,
@@ -343,15 +361,19 @@ class TrackVideoSummary(_message.Message):
     DECODE_ERROR_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def overlay_video(self) -> _file_pb2.FileContent:
-        """The overlay video, when asked for."""
+        """The overlay video, when asked for; as a stored file with DELIVERY_STORED_FILE."""
 
     @_builtins.property
     def info(self) -> _processing_pb2.ProcessingInfo:
-        """How the result came about."""
+        """How the result came about; the stages of its timings run side by side, so together they may
+        take longer than the total.
+        """
 
     @_builtins.property
     def decode_error(self) -> _status_pb2.Status:
-        """What stopped decoding before the end of the range, where something did."""
+        """What stopped decoding before the end of the range, where something did: DATA_LOSS, which is
+        then the status of the call too.
+        """
 
     def __init__(
         self,

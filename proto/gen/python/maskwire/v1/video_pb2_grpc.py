@@ -47,12 +47,20 @@ class VideoServiceServicer:
     """
 
     def TrackVideo(self, request, context):
-        """Tracks the prompted objects through a video and sends the masks of each frame as they come.
-        Cancelling the call frees the device within one frame.
+        """Tracks the prompted objects through a video and sends the masks of each frame as they come:
+        first a VideoInfo, then a VideoFrameResult for each frame in the order of the visit, then the
+        TrackVideoSummary. Cancelling the call frees the device within one frame; a client that reads
+        slowly slows the work down.
 
-        Errors: INVALID_ARGUMENT with the field and the rule; NOT_FOUND for a file that is not held;
-        FAILED_PRECONDITION for a model that does not track; RESOURCE_EXHAUSTED with RetryInfo. A video
-        that is broken in the middle gives what could be decoded and then DATA_LOSS.
+        A video that is broken or cut off gives the frames that could be decoded, then the summary
+        with its decode_error (and with the overlay video of those frames), and then the stream ends
+        with that same status, DATA_LOSS: OK means that every frame of the range was answered. A video
+        of which not one frame can be decoded is INVALID_ARGUMENT.
+
+        Errors: INVALID_ARGUMENT with the field and the rule, also for a video or an overlay video past
+        the server's limits; NOT_FOUND for a file that is not held; FAILED_PRECONDITION for a model
+        that does not track and for sources that the server does not read; RESOURCE_EXHAUSTED with
+        RetryInfo; DATA_LOSS as above.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

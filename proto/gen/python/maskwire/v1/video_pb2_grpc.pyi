@@ -34,12 +34,20 @@ class VideoServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> VideoServiceAsyncStub: ...
     TrackVideo: _grpc.UnaryStreamMultiCallable[_video_pb2.TrackVideoRequest, _video_pb2.TrackVideoResponse]
-    """Tracks the prompted objects through a video and sends the masks of each frame as they come.
-    Cancelling the call frees the device within one frame.
+    """Tracks the prompted objects through a video and sends the masks of each frame as they come:
+    first a VideoInfo, then a VideoFrameResult for each frame in the order of the visit, then the
+    TrackVideoSummary. Cancelling the call frees the device within one frame; a client that reads
+    slowly slows the work down.
 
-    Errors: INVALID_ARGUMENT with the field and the rule; NOT_FOUND for a file that is not held;
-    FAILED_PRECONDITION for a model that does not track; RESOURCE_EXHAUSTED with RetryInfo. A video
-    that is broken in the middle gives what could be decoded and then DATA_LOSS.
+    A video that is broken or cut off gives the frames that could be decoded, then the summary
+    with its decode_error (and with the overlay video of those frames), and then the stream ends
+    with that same status, DATA_LOSS: OK means that every frame of the range was answered. A video
+    of which not one frame can be decoded is INVALID_ARGUMENT.
+
+    Errors: INVALID_ARGUMENT with the field and the rule, also for a video or an overlay video past
+    the server's limits; NOT_FOUND for a file that is not held; FAILED_PRECONDITION for a model
+    that does not track and for sources that the server does not read; RESOURCE_EXHAUSTED with
+    RetryInfo; DATA_LOSS as above.
     """
 
 @_typing.type_check_only
@@ -48,12 +56,20 @@ class VideoServiceAsyncStub(VideoServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     TrackVideo: _aio.UnaryStreamMultiCallable[_video_pb2.TrackVideoRequest, _video_pb2.TrackVideoResponse]  # type: ignore[assignment]
-    """Tracks the prompted objects through a video and sends the masks of each frame as they come.
-    Cancelling the call frees the device within one frame.
+    """Tracks the prompted objects through a video and sends the masks of each frame as they come:
+    first a VideoInfo, then a VideoFrameResult for each frame in the order of the visit, then the
+    TrackVideoSummary. Cancelling the call frees the device within one frame; a client that reads
+    slowly slows the work down.
 
-    Errors: INVALID_ARGUMENT with the field and the rule; NOT_FOUND for a file that is not held;
-    FAILED_PRECONDITION for a model that does not track; RESOURCE_EXHAUSTED with RetryInfo. A video
-    that is broken in the middle gives what could be decoded and then DATA_LOSS.
+    A video that is broken or cut off gives the frames that could be decoded, then the summary
+    with its decode_error (and with the overlay video of those frames), and then the stream ends
+    with that same status, DATA_LOSS: OK means that every frame of the range was answered. A video
+    of which not one frame can be decoded is INVALID_ARGUMENT.
+
+    Errors: INVALID_ARGUMENT with the field and the rule, also for a video or an overlay video past
+    the server's limits; NOT_FOUND for a file that is not held; FAILED_PRECONDITION for a model
+    that does not track and for sources that the server does not read; RESOURCE_EXHAUSTED with
+    RetryInfo; DATA_LOSS as above.
     """
 
 class VideoServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -65,12 +81,20 @@ class VideoServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _video_pb2.TrackVideoRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_video_pb2.TrackVideoResponse], _abc.AsyncIterator[_video_pb2.TrackVideoResponse]]:
-        """Tracks the prompted objects through a video and sends the masks of each frame as they come.
-        Cancelling the call frees the device within one frame.
+        """Tracks the prompted objects through a video and sends the masks of each frame as they come:
+        first a VideoInfo, then a VideoFrameResult for each frame in the order of the visit, then the
+        TrackVideoSummary. Cancelling the call frees the device within one frame; a client that reads
+        slowly slows the work down.
 
-        Errors: INVALID_ARGUMENT with the field and the rule; NOT_FOUND for a file that is not held;
-        FAILED_PRECONDITION for a model that does not track; RESOURCE_EXHAUSTED with RetryInfo. A video
-        that is broken in the middle gives what could be decoded and then DATA_LOSS.
+        A video that is broken or cut off gives the frames that could be decoded, then the summary
+        with its decode_error (and with the overlay video of those frames), and then the stream ends
+        with that same status, DATA_LOSS: OK means that every frame of the range was answered. A video
+        of which not one frame can be decoded is INVALID_ARGUMENT.
+
+        Errors: INVALID_ARGUMENT with the field and the rule, also for a video or an overlay video past
+        the server's limits; NOT_FOUND for a file that is not held; FAILED_PRECONDITION for a model
+        that does not track and for sources that the server does not read; RESOURCE_EXHAUSTED with
+        RetryInfo; DATA_LOSS as above.
         """
 
 def add_VideoServiceServicer_to_server(servicer: VideoServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,127 @@
+"""From a tracker's sightings in one frame of a video to its masks, and the masks kept for drawing.
+
+All of it blocks, and runs on the executor for pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from .errors import ErrorCode, FieldViolation, MaskwireError
+from .geometry import ImageSize
+from .mask_measures import bounding_box
+from .packed_masks import PackedMask
+from .postprocessing import (
+    PostprocessOptions,
+    ScoredMask,
+    is_good_enough,
+    to_bitmap,
+    without_overlaps,
+)
+from .rle import decode_rle, encode_rle
+from .segmentation import MaskOptions
+from .tracked_masks import MaskDelta, ObjectHistory, Observation, TrackedMask
+from .tracking import ObjectSighting
+
+
+@dataclass(frozen=True, slots=True)
+class FrameMasks:
+    """The masks of one frame.
+
+    Attributes:
+        masks: To be sent.
+        drawn: For each object its mask as run lengths, where an overlay is to be drawn.
+    """
+
+    masks: tuple[TrackedMask, ...]
+    drawn: Mapping[int, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class MaskFinisher:
+    """Turns sightings into masks as one request wants them.
+
+    Attributes:
+        size: Size of the frames.
+        options: How to return the masks.
+        postprocess: What to change in them first.
+        keeps_drawn: Whether an overlay is to be drawn.
+    """
+
+    size: ImageSize
+    options: MaskOptions
+    postprocess: PostprocessOptions
+    keeps_drawn: bool
+
+    def observe(
+        self, history: ObjectHistory, sightings: Sequence[ObjectSighting]
+    ) -> tuple[Observation, ...]:
+        """Bring sightings to the frame's resolution, changed as asked, without those that go."""
+        observations = history.observe(sightings, self.size)
+        if self.postprocess == PostprocessOptions():
+            return observations
+        changed = [
+            self._changed(one)
+            for one in observations
+            if is_good_enough(one.presence, self.postprocess)
+        ]
+        if self.postprocess.max_overlap_iou is None:
+            return tuple(changed)
+        packed = [
+            ScoredMask(PackedMask.pack(one.bitmap), one.object_id, one.presence) for one in changed
+        ]
+        return tuple(changed[index] for index in without_overlaps(packed, self.postprocess))
+
+    def finish(self, history: ObjectHistory, sightings: Sequence[ObjectSighting]) -> FrameMasks:
+        """Finish the masks of a frame that is answered."""
+        observations = self.observe(history, sightings)
+        masks = history.send(observations, self.options, MaskDelta())
+        seen = [one for one in observations if self.keeps_drawn and one.box is not None]
+        return FrameMasks(masks, {one.object_id: encode_rle(one.bitmap) for one in seen})
+
+    def _changed(self, one: Observation) -> Observation:
+        if one.box is None:
+            return one
+        bitmap = to_bitmap(one.logits, self.size, self.postprocess)
+        return replace(one, bitmap=bitmap, box=bounding_box(bitmap))
+
+
+class DrawnMasks:
+    """The masks of all frames that were answered, until the overlay video is made of them."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._size_bytes = 0
+        self._by_frame: dict[int, Mapping[int, bytes]] = {}
+
+    @property
+    def frames(self) -> tuple[int, ...]:
+        """The frames in the order in which they are shown."""
+        return tuple(sorted(self._by_frame))
+
+    def add(self, frame: int, drawn: Mapping[int, bytes]) -> None:
+        """Keep the masks of a frame.
+
+        Raises:
+            MaskwireError: `PAYLOAD_TOO_LARGE` where all masks together take too much memory.
+        """
+        self._by_frame[frame] = drawn
+        self._size_bytes += sum(map(len, drawn.values()))
+        if self._size_bytes > self._max_bytes:
+            rule = (
+                f"the masks for the overlay video exceed the limit of {self._max_bytes} bytes; "
+                "ask for fewer frames"
+            )
+            raise MaskwireError(
+                ErrorCode.PAYLOAD_TOO_LARGE,
+                f"render_overlay: {rule}",
+                violations=(FieldViolation(field="render_overlay", description=rule),),
+            )
+
+    def of(self, frame: int, size: ImageSize) -> Mapping[int, PackedMask]:
+        """Return the masks of a frame by object."""
+        return {
+            object_id: PackedMask.pack(decode_rle(counts, size))
+            for object_id, counts in self._by_frame.get(frame, {}).items()
+        }
