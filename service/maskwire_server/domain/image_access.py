@@ -6,7 +6,8 @@ bytes, and embeddings, also by model. Concurrent calls for one image decode and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,18 @@ from numpy.typing import NDArray
 from .caches import ByteBudgetCache, SingleFlightCache
 from .engine import ImageEmbedding
 from .errors import ErrorCode, MaskwireError
-from .executor import BoundedExecutor
+from .executor import BoundedExecutor, Completed
+from .files import FILE_NAME_PREFIX, FileStore
 from .geometry import ImageSize
-from .images import ImageLimits, decode_image, identify_format, image_digest, parse_data_uri
+from .images import (
+    ImageLimits,
+    check_bytes,
+    decode_image,
+    identify_format,
+    image_digest,
+    parse_data_uri,
+)
+from .inference_size import reduce_pixels, reduced_size
 from .models import ServedModel
 from .observer import Observer
 from .segmentation import Caller, ImageDigest, ImageInfo, ImageSource, ImageUri, InlineImage
@@ -44,12 +54,20 @@ class EncodedImage:
     encode_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class LocatedImage:
-    """An image known by its digest; `data` is there if the request brought it."""
+    """An image known by its digest.
+
+    Attributes:
+        digest: Digest of the encoded bytes.
+        data: The encoded bytes, if the request brought them.
+        decoded: Shape (height, width, 3), uint8, RGB, and what decoding took; None as long as
+            nothing but the image's embedding was needed.
+    """
 
     digest: str
     data: bytes | None
+    decoded: Completed[NDArray[np.uint8]] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,7 +109,9 @@ class ImageAccess:
         *,
         embedding_budget_bytes: int,
         image_budget_bytes: int,
+        files: FileStore | None = None,
     ) -> None:
+        self._files = files
         self._pixels = pixel_executor
         self._limits = limits
         self._observer = observer
@@ -112,41 +132,66 @@ class ImageAccess:
         """The limits that images are accepted by."""
         return self._limits
 
-    async def locate(self, source: ImageSource) -> LocatedImage:
+    async def locate(self, source: ImageSource, caller: Caller) -> LocatedImage:
         """Return the digest of the image, and its bytes where the source has them.
 
         Raises:
-            MaskwireError: `INVALID_ARGUMENT` or `PAYLOAD_TOO_LARGE` for a `data:` URI that is
-                broken or too large, `SOURCE_DISABLED` for URIs that this server does not fetch.
+            MaskwireError: `INVALID_ARGUMENT` or `PAYLOAD_TOO_LARGE` for a `data:` URI or a stored
+                file that is broken or too large, `FILE_NOT_FOUND`, `STORAGE_UNAVAILABLE`,
+                `SOURCE_DISABLED` for URIs that this server does not fetch.
         """
         if isinstance(source, ImageDigest):
             return LocatedImage(source.digest, None)
-        data = source.data if isinstance(source, InlineImage) else await self._fetch(source)
+        data = source.data if isinstance(source, InlineImage) else await self._fetch(source, caller)
         if len(data) <= _HASH_INLINE_BYTES:
             return LocatedImage(image_digest(data), data)
         hashed = await self._pixels.run(lambda: image_digest(data))
         return LocatedImage(hashed.value, data)
 
+    async def decode(self, image: LocatedImage, caller: Caller) -> LocatedImage:
+        """Return the image with its pixels, which `embedding` then does not decode again.
+
+        Raises:
+            MaskwireError: As `embedding`.
+        """
+        data = self._bytes_of(image, caller)
+        decoded = await self._pixels.run(lambda: decode_image(data, self._limits))
+        return LocatedImage(image.digest, data, decoded)
+
     async def embedding(
-        self, image: LocatedImage, model: ServedModel, caller: Caller
+        self,
+        image: LocatedImage,
+        model: ServedModel,
+        caller: Caller,
+        *,
+        longest_side_px: int | None = None,
     ) -> tuple[EncodedImage, bool]:
         """Return the embedding of an image, and whether it was in the cache.
+
+        Args:
+            image: The image.
+            model: Whose embedding.
+            caller: Whose image it is.
+            longest_side_px: Reduce a larger image to this before the model sees it; the embedding
+                then has the smaller size, and `EncodedImage.info` that of the image itself.
 
         Raises:
             MaskwireError: `IMAGE_NOT_FOUND` for a digest whose image is not held any more,
                 `INVALID_ARGUMENT` for bytes that are no image, `PAYLOAD_TOO_LARGE` for one beyond
                 the limits, `OVERLOADED`, `MODEL_UNAVAILABLE`.
         """
-        key = (caller.tenant, image.digest, model.description.name)
+        name = model.description.name
+        seen_by = name if longest_side_px is None else f"{name}@{longest_side_px}"
+        key = (caller.tenant, image.digest, seen_by)
         held = self._embeddings.get(key)
         if held is not None:
             if image.data is not None:
                 self._images.put((caller.tenant, image.digest), image.data)
             return held, True
-        data = self._bytes_of(image, caller)
+        found = replace(image, data=self._bytes_of(image, caller))
 
         async def encode() -> EncodedImage:
-            return await self._encode(image.digest, data, model, caller)
+            return await self._encode(found, model, caller, longest_side_px)
 
         return await self._embeddings.compute(key, encode), False
 
@@ -158,7 +203,7 @@ class ImageAccess:
         Raises:
             MaskwireError: As `locate` and `embedding`.
         """
-        located = await self.locate(source)
+        located = await self.locate(source, caller)
         held = self._embeddings.get((caller.tenant, located.digest, model.description.name))
         if held is not None:
             data = located.data or self._images.get((caller.tenant, located.digest))
@@ -215,18 +260,27 @@ class ImageAccess:
         Raises:
             MaskwireError: As `embedding`.
         """
-        data = self._bytes_of(image, caller)
-        return (await self._pixels.run(lambda: decode_image(data, self._limits))).value
+        held = image if image.decoded is not None else await self.decode(image, caller)
+        assert held.decoded is not None
+        return held.decoded.value
 
-    async def _fetch(self, source: ImageUri) -> bytes:
+    async def _fetch(self, source: ImageUri, caller: Caller) -> bytes:
+        if source.uri.startswith(FILE_NAME_PREFIX) and self._files is not None:
+            return await self._read_stored(self._files, source.uri, caller)
         scheme = source.uri.partition(":")[0].lower()
         if scheme != "data":
             raise MaskwireError(
                 ErrorCode.SOURCE_DISABLED,
-                f"image.uri: this server reads data: URIs only, not {scheme[:16]!r}; "
-                "send the image's bytes",
+                "image.uri: this server reads data: URIs and uploaded files only, "
+                f"not {scheme[:16]!r}; send the image's bytes",
             )
         return (await self._pixels.run(lambda: parse_data_uri(source.uri, self._limits))).value
+
+    async def _read_stored(self, files: FileStore, name: str, caller: Caller) -> bytes:
+        stored = await files.get(caller, name)
+        check_bytes(stored.size_bytes, self._limits, "image.uri")
+        chunks = [chunk async for chunk in files.read(caller, name)]
+        return (await self._pixels.run(partial(b"".join, chunks))).value
 
     def _bytes_of(self, image: LocatedImage, caller: Caller) -> bytes:
         data = image.data
@@ -241,18 +295,27 @@ class ImageAccess:
         return data
 
     async def _encode(
-        self, digest: str, data: bytes, model: ServedModel, caller: Caller
+        self, image: LocatedImage, model: ServedModel, caller: Caller, longest_side_px: int | None
     ) -> EncodedImage:
-        decoded = await self._pixels.run(lambda: decode_image(data, self._limits))
+        if image.decoded is None:
+            image = await self.decode(image, caller)
+        decoded, data = image.decoded, image.data
+        assert decoded is not None
+        assert data is not None
         pixels = decoded.value
-        self._images.put((caller.tenant, digest), data)
+        height, width = pixels.shape[:2]
+        size = ImageSize(width_px=width, height_px=height)
+        self._images.put((caller.tenant, image.digest), data)
+        seen = size if longest_side_px is None else reduced_size(size, longest_side_px)
+        if seen != size:
+            pixels = (await self._pixels.run(lambda: reduce_pixels(pixels, seen))).value
         encoded = await model.executor.run(lambda: model.engine.encode(pixels))
         name = model.description.name
         self._observer.stage_finished("decode", name, decoded.run_s)
         self._observer.stage_finished("encode", name, encoded.run_s)
         return EncodedImage(
             embedding=encoded.value,
-            info=ImageInfo(digest, encoded.value.image_size, identify_format(data).value),
+            info=ImageInfo(image.digest, size, identify_format(data).value),
             decode_s=decoded.run_s,
             queue_s=decoded.queue_s + encoded.queue_s,
             encode_s=encoded.run_s,

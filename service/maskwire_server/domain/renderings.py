@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from .coco import coco_document
 from .errors import invalid_field
+from .files import StoredFile
 from .geometry import ImageSize
 from .mask_pictures import black_white, cut_out, label_map, union
 from .overlay import OverlayOptions, render_contours, render_overlay
@@ -48,6 +49,15 @@ class RenderingStyle(enum.Enum):
     """One picture for each mask, in white on black."""
     COCO_JSON = "coco_json"
     """COCO annotations."""
+
+
+class Delivery(enum.Enum):
+    """How pictures reach the caller; the members are the contract's."""
+
+    INLINE = "inline"
+    """In the answer."""
+    STORED_FILE = "stored_file"
+    """Stored, to be fetched by the reference that the answer carries."""
 
 
 _OF_THE_IMAGE = frozenset(
@@ -110,7 +120,7 @@ class Picture:
 
     Attributes:
         style: What was drawn.
-        content: The encoded picture.
+        content: The encoded picture, or where it is stored.
         content_type: Its media type.
         file_name: Name to save it under.
         size: Its size; None for annotations, which are no picture.
@@ -119,7 +129,7 @@ class Picture:
     """
 
     style: RenderingStyle
-    content: bytes
+    content: bytes | StoredFile
     content_type: str
     file_name: str
     size: ImageSize | None

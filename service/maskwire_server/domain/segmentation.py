@@ -14,7 +14,7 @@ from .logits import MaskLogits
 from .masks import EncodedMask, MaskEncoding
 from .postprocessing import PostprocessOptions
 from .prompts import Prompt
-from .renderings import Picture, RenderingRequest
+from .renderings import Delivery, Picture, RenderingRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,8 @@ class SegmentRequest:
         mask_options: Which masks to return, and how.
         postprocess: What to change in the masks first.
         renderings: Pictures to make.
+        delivery: How pictures reach the caller.
+        inference_size_px: Longest side of the image that the model sees; None means as it is.
     """
 
     image: ImageSource
@@ -85,6 +87,8 @@ class SegmentRequest:
     mask_options: MaskOptions = field(default_factory=MaskOptions)
     postprocess: PostprocessOptions = field(default_factory=PostprocessOptions)
     renderings: tuple[RenderingRequest, ...] = ()
+    delivery: Delivery = Delivery.INLINE
+    inference_size_px: int | None = None
 
 
 class ScoreKind(enum.Enum):

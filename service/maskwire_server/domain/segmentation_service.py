@@ -16,10 +16,12 @@ from .finishing import FinishedMasks, finish_masks
 from .geometry import ImageSize
 from .grouping import group_prompts, prompt_kinds
 from .image_access import EncodedImage, ImageAccess, LocatedImage
+from .inference_size import enlarge_predictions, reduce_prompts
 from .models import ModelRegistry, ServedModel
 from .observer import Observer
+from .picture_delivery import DeliveredPictures, PictureMaker
 from .prompts import MaskPrompt, ObjectPrompts, Prompt
-from .renderings import Picture, RenderingRequest, check_renderings, draw, needs_image
+from .renderings import check_renderings, needs_image
 from .segmentation import (
     Caller,
     MaskOptions,
@@ -37,6 +39,7 @@ class SegmentationService:
         models: ModelRegistry,
         images: ImageAccess,
         pixel_executor: BoundedExecutor,
+        pictures: PictureMaker,
         observer: Observer,
         *,
         max_prompts: int,
@@ -44,6 +47,7 @@ class SegmentationService:
         self._models = models
         self._images = images
         self._pixels = pixel_executor
+        self._pictures = pictures
         self._observer = observer
         self._max_prompts = max_prompts
 
@@ -58,30 +62,35 @@ class SegmentationService:
         started = time.perf_counter()
         model = self._models.resolve(request.model)
         self._check_prompts(request.prompts, model)
-        located = await self._images.locate(request.image)
-        encoded, cached = await self._images.embedding(located, model, caller)
+        self._pictures.check(request.delivery)
+        image = await self._images.locate(request.image, caller)
+        if needs_image(request.renderings):
+            image = await self._images.decode(image, caller)
+        encoded, cached = await self._images.embedding(
+            image, model, caller, longest_side_px=request.inference_size_px
+        )
+        check_renderings(request.renderings, encoded.info.size)
         objects = await self._group(request.prompts, encoded.info.size, model)
         decoded = await self._decode(model, encoded, objects, request.mask_options)
         finished = await self._finish(request, encoded, decoded.value)
-        pictures = await self._draw(
-            request.renderings, located, encoded.info.size, finished.value, caller
-        )
+        drawn = await self._draw(request, image, encoded.info.size, finished.value, caller)
         name = model.description.name
-        self._observer.stage_finished("postprocess", name, finished.run_s)
+        self._observer.stage_finished("postprocess", name, finished.run_s + drawn.run_s)
+        waited_s = decoded.queue_s + finished.queue_s + drawn.queue_s
         return SegmentResult(
             masks=finished.value.masks,
             mask_options=request.mask_options,
-            pictures=pictures,
+            pictures=drawn.pictures,
             image=encoded.info,
             model=name,
             checkpoint_digest=model.description.checkpoint_digest,
             embedding_cached=cached,
             timings=Timings(
-                decode_s=None if cached else encoded.decode_s,
-                queue_s=decoded.queue_s + finished.queue_s + (0 if cached else encoded.queue_s),
+                decode_s=_decode_s(image, None if cached else encoded),
+                queue_s=waited_s + (0 if cached else encoded.queue_s),
                 encode_s=None if cached else encoded.encode_s,
                 prompt_s=decoded.run_s,
-                postprocess_s=finished.run_s,
+                postprocess_s=finished.run_s + drawn.run_s,
                 total_s=time.perf_counter() - started,
             ),
         )
@@ -114,10 +123,15 @@ class SegmentationService:
         objects: tuple[ObjectPrompts, ...],
         options: MaskOptions,
     ) -> Completed[list[ObjectPrediction]]:
-        multimask = options.return_multiple_masks
-        decoded = await model.executor.run(
-            lambda: model.engine.decode(encoded.embedding, objects, multimask=multimask)
-        )
+        size, seen = encoded.info.size, encoded.embedding.image_size
+
+        def decode() -> list[ObjectPrediction]:
+            prompts = objects if seen == size else reduce_prompts(objects, size, seen)
+            multimask = options.return_multiple_masks
+            predictions = model.engine.decode(encoded.embedding, prompts, multimask=multimask)
+            return predictions if seen == size else enlarge_predictions(predictions, seen, size)
+
+        decoded = await model.executor.run(decode)
         self._observer.stage_finished("prompt", model.description.name, decoded.run_s)
         self._observer.batch_decoded(model.description.name, len(objects))
         return decoded
@@ -137,17 +151,22 @@ class SegmentationService:
 
     async def _draw(
         self,
-        renderings: tuple[RenderingRequest, ...],
+        request: SegmentRequest,
         image: LocatedImage,
         size: ImageSize,
         finished: FinishedMasks,
         caller: Caller,
-    ) -> tuple[Picture, ...]:
-        if not renderings:
-            return ()
-        check_renderings(renderings, size)
-        pixels = await self._images.pixels(image, caller) if needs_image(renderings) else None
-        drawn = await self._pixels.run(
-            lambda: tuple(draw(renderings, size, pixels, finished.drawables))
+    ) -> DeliveredPictures:
+        if not request.renderings:
+            return DeliveredPictures()
+        pixels = None if image.decoded is None else image.decoded.value
+        return await self._pictures.make(
+            request.renderings, request.delivery, size, pixels, finished.drawables, caller
         )
-        return drawn.value
+
+
+def _decode_s(image: LocatedImage, encoded: EncodedImage | None) -> float | None:
+    """Return how long the image was decoded, for its pictures or else for its embedding."""
+    if image.decoded is not None:
+        return image.decoded.run_s
+    return None if encoded is None else encoded.decode_s

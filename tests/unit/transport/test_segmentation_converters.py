@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -21,6 +21,7 @@ from maskwire.v1 import (
 )
 from maskwire_server.domain.engine import ModelDescription
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
+from maskwire_server.domain.files import StoredFile
 from maskwire_server.domain.geometry import Box, ImageSize
 from maskwire_server.domain.masks import (
     EncodedRle,
@@ -32,7 +33,7 @@ from maskwire_server.domain.postprocessing import PostprocessOptions
 from maskwire_server.domain.prompts import (
     PromptKind,
 )
-from maskwire_server.domain.renderings import Picture, RenderingRequest, RenderingStyle
+from maskwire_server.domain.renderings import Delivery, Picture, RenderingRequest, RenderingStyle
 from maskwire_server.domain.segmentation import (
     ImageInfo,
     MaskOptions,
@@ -126,11 +127,22 @@ def test_a_second_pass_of_the_model_is_refused_by_name():
     assert error.violations[0].field == "postprocess.refine"
 
 
-def test_stored_files_are_refused_by_name():
+def test_delivery_is_inline_unless_stored_files_are_asked_for():
+    for value, delivery in [
+        (file_pb2.DELIVERY_UNSPECIFIED, Delivery.INLINE),
+        (file_pb2.DELIVERY_INLINE, Delivery.INLINE),
+        (file_pb2.DELIVERY_STORED_FILE, Delivery.STORED_FILE),
+    ]:
+        request = minimal_request()
+        request.delivery = value
+        assert segment_request_from_proto(request).delivery is delivery
+
+
+def test_the_size_that_a_model_sees_is_read():
     request = minimal_request()
-    request.delivery = file_pb2.DELIVERY_STORED_FILE
-    error = refused(segment_request_from_proto, request)
-    assert (error.code, error.violations[0].field) == (ErrorCode.UNIMPLEMENTED, "delivery")
+    assert segment_request_from_proto(request).inference_size_px is None
+    request.inference_size_px = 512
+    assert segment_request_from_proto(request).inference_size_px == 512
 
 
 def test_renderings_are_read_with_their_defaults_and_without():
@@ -184,6 +196,18 @@ def test_pictures_are_written_inline(style):
     assert (message.content.content_type, message.content.file_name) == ("image/webp", "a.webp")
     assert message.content.image_size == geometry_pb2.ImageSize(width_px=3, height_px=2)
     assert (message.mask_index, message.object_id) == (5, 7)
+
+
+def test_stored_pictures_are_written_as_references():
+    time = datetime(2026, 11, 21, tzinfo=UTC)
+    stored = StoredFile("files/1", "a.png", "image/png", 7, "sha256:aa", time, time)
+    picture = Picture(
+        RenderingStyle.OVERLAY, stored, "image/png", "a.png", ImageSize(width_px=3, height_px=2)
+    )
+    content = picture_to_proto(picture).content
+    assert content.WhichOneof("content") == "file"
+    assert (content.file.name, content.file.digest) == ("files/1", "sha256:aa")
+    assert (content.file.size_bytes, content.content_type) == (7, "image/png")
 
 
 def test_a_file_that_is_no_picture_of_a_mask_says_nothing_about_size_mask_and_object():

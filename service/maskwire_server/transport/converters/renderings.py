@@ -8,7 +8,8 @@ from maskwire.v1 import file_pb2, rendering_pb2
 
 from ...domain.errors import invalid_field
 from ...domain.pictures import PictureFormat
-from ...domain.renderings import Picture, RenderingRequest, RenderingStyle
+from ...domain.renderings import Delivery, Picture, RenderingRequest, RenderingStyle
+from .files import stored_file_to_proto
 from .geometry import image_size_to_proto
 
 _DEFAULT_QUALITY = 90
@@ -33,6 +34,11 @@ _STYLES_TO_PROTO: Mapping[RenderingStyle, rendering_pb2.RenderingStyle.ValueType
 _STYLES: Mapping[rendering_pb2.RenderingStyle.ValueType, RenderingStyle] = {
     rendering_pb2.RENDERING_STYLE_UNSPECIFIED: RenderingStyle.OVERLAY,
     **{value: style for style, value in _STYLES_TO_PROTO.items()},
+}
+_DELIVERIES: Mapping[file_pb2.Delivery.ValueType, Delivery] = {
+    file_pb2.DELIVERY_UNSPECIFIED: Delivery.INLINE,
+    file_pb2.DELIVERY_INLINE: Delivery.INLINE,
+    file_pb2.DELIVERY_STORED_FILE: Delivery.STORED_FILE,
 }
 _NOT_TO_BE_INVERTED = (RenderingStyle.LABEL_MAP, RenderingStyle.COCO_JSON)
 
@@ -79,16 +85,25 @@ def rendering_from_proto(message: rendering_pb2.Rendering, field: str) -> Render
     )
 
 
+def delivery_from_proto(value: file_pb2.Delivery.ValueType) -> Delivery:
+    """Read how pictures are to reach the caller; unspecified means inline."""
+    return _DELIVERIES[value]
+
+
 def picture_to_proto(picture: Picture) -> rendering_pb2.Picture:
-    """Write a picture that was made, its bytes inline."""
+    """Write a picture that was made, its bytes inline or as a reference to the stored file."""
+    content = file_pb2.FileContent(
+        content_type=picture.content_type,
+        file_name=picture.file_name,
+        image_size=None if picture.size is None else image_size_to_proto(picture.size),
+    )
+    if isinstance(picture.content, bytes):
+        content.data = picture.content
+    else:
+        content.file.CopyFrom(stored_file_to_proto(picture.content))
     return rendering_pb2.Picture(
         style=_STYLES_TO_PROTO[picture.style],
-        content=file_pb2.FileContent(
-            data=picture.content,
-            content_type=picture.content_type,
-            file_name=picture.file_name,
-            image_size=None if picture.size is None else image_size_to_proto(picture.size),
-        ),
+        content=content,
         mask_index=picture.mask_index,
         object_id=picture.object_id,
     )

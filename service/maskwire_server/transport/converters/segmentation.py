@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from maskwire.v1 import file_pb2, mask_pb2, segmentation_pb2
+from maskwire.v1 import mask_pb2, segmentation_pb2
 
 from ...domain.geometry import ImageSize
 from ...domain.segmentation import (
@@ -24,8 +24,7 @@ from .masks import (
 )
 from .processing import processing_info_to_proto
 from .prompts import prompts_from_proto
-from .renderings import picture_to_proto, renderings_from_proto
-from .unserved import not_served
+from .renderings import delivery_from_proto, picture_to_proto, renderings_from_proto
 
 _DEFAULT_MAX_MASKS = 3
 
@@ -34,7 +33,6 @@ _SCORE_KINDS: Mapping[ScoreKind, mask_pb2.ScoreKind.ValueType] = {
     ScoreKind.CONCEPT_CONFIDENCE: mask_pb2.SCORE_KIND_CONCEPT_CONFIDENCE,
     ScoreKind.OBJECT_PRESENCE: mask_pb2.SCORE_KIND_OBJECT_PRESENCE,
 }
-_INLINE = (file_pb2.DELIVERY_UNSPECIFIED, file_pb2.DELIVERY_INLINE)
 
 
 def segment_request_from_proto(message: segmentation_pb2.SegmentImageRequest) -> SegmentRequest:
@@ -44,8 +42,6 @@ def segment_request_from_proto(message: segmentation_pb2.SegmentImageRequest) ->
         MaskwireError: `INVALID_ARGUMENT` for what is malformed, `UNIMPLEMENTED` for options that
             this version does not serve; both name the field.
     """
-    if message.delivery not in _INLINE:
-        raise not_served("delivery")
     return SegmentRequest(
         image=image_source_from_proto(message.image, "image"),
         prompts=prompts_from_proto(message.prompts, "prompts"),
@@ -53,6 +49,10 @@ def segment_request_from_proto(message: segmentation_pb2.SegmentImageRequest) ->
         mask_options=mask_options_from_proto(message.mask_options),
         postprocess=postprocess_options_from_proto(message.postprocess, "postprocess"),
         renderings=renderings_from_proto(message.renderings, "renderings"),
+        delivery=delivery_from_proto(message.delivery),
+        inference_size_px=(
+            message.inference_size_px if message.HasField("inference_size_px") else None
+        ),
     )
 
 

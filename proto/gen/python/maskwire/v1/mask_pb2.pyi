@@ -482,7 +482,8 @@ Global___MaskOptions: _TypeAlias = MaskOptions  # noqa: Y015
 @_typing.final
 class PostprocessOptions(_message.Message):
     """PostprocessOptions changes masks before they are measured, encoded and drawn. Everything is off
-    by default.
+    by default. What is changed, is changed in this order: holes, islands, clean-up, smoothing. No mask
+    vanishes by it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -496,13 +497,21 @@ class PostprocessOptions(_message.Message):
     MAX_OVERLAP_IOU_FIELD_NUMBER: _builtins.int
     COARSE_MASKS_FIELD_NUMBER: _builtins.int
     max_hole_area_px: _builtins.int
-    """Fills holes of fewer pixels than this; 0 fills none."""
+    """Fills holes of fewer pixels than this, and pockets of background at the border of the image
+    alike; 0 fills none. Pixels that touch at a corner belong together.
+    """
     min_region_area_px: _builtins.int
-    """Removes islands of fewer pixels than this; 0 removes none."""
+    """Removes islands of fewer pixels than this, but not the largest one; 0 removes none. Pixels that
+    touch at a corner belong together.
+    """
     smoothing_radius_px: _builtins.float
-    """Smooths the outline with a Gaussian of this radius in pixels, 0 to 32; 0 does not smooth."""
+    """Smooths the outline with a Gaussian of this radius (its standard deviation) in pixels, 0 to 32;
+    0 does not smooth.
+    """
     morphological_cleanup: _builtins.bool
-    """Morphological clean-up, opening then closing (SAM 1's better_quality)."""
+    """Morphological clean-up (SAM 1's better_quality): opening, then closing, with a disc as wide as
+    1/200 of the image's shorter side, at least 3 pixels.
+    """
     refine: _builtins.bool
     """Runs the model a second time on a window around each first mask, at higher resolution."""
     min_score: _builtins.float

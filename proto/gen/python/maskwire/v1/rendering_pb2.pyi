@@ -37,16 +37,22 @@ class _RenderingStyleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Render
     RENDERING_STYLE_CUTOUT: _RenderingStyle.ValueType  # 4
     """The objects cut out of the image; the rest is transparent, or the background colour in JPEG."""
     RENDERING_STYLE_CROPS: _RenderingStyle.ValueType  # 5
-    """One picture for each object: cut out and cropped to its box."""
+    """One picture for each object that has any pixels: cut out and cropped to its box."""
     RENDERING_STYLE_LABEL_MAP: _RenderingStyle.ValueType  # 6
-    """One 16-bit PNG of object ids, 0 for the background; where masks overlap the smaller wins."""
+    """One 16-bit PNG of object ids, 0 for the background; where masks overlap the smaller wins. Ids
+    above 65535 are INVALID_ARGUMENT.
+    """
     RENDERING_STYLE_INDIVIDUAL_MASKS: _RenderingStyle.ValueType  # 7
     """One picture for each mask, in white on black (individual masks)."""
     RENDERING_STYLE_COCO_JSON: _RenderingStyle.ValueType  # 8
-    """COCO annotations as a JSON file, with the masks as RLE, instead of a picture."""
+    """COCO annotations as a JSON file, with the masks as RLE, instead of a picture; all masks,
+    alternatives too.
+    """
 
 class RenderingStyle(_RenderingStyle, metaclass=_RenderingStyleEnumTypeWrapper):
-    """RenderingStyle is a kind of picture made of an image and its masks."""
+    """RenderingStyle is a kind of picture made of an image and its masks. Where objects are drawn, it is
+    the best mask of each, later ones above earlier ones; an object's colour depends on its id alone.
+    """
 
 RENDERING_STYLE_UNSPECIFIED: RenderingStyle.ValueType  # 0
 """Means RENDERING_STYLE_OVERLAY."""
@@ -61,13 +67,17 @@ auto-segmentation).
 RENDERING_STYLE_CUTOUT: RenderingStyle.ValueType  # 4
 """The objects cut out of the image; the rest is transparent, or the background colour in JPEG."""
 RENDERING_STYLE_CROPS: RenderingStyle.ValueType  # 5
-"""One picture for each object: cut out and cropped to its box."""
+"""One picture for each object that has any pixels: cut out and cropped to its box."""
 RENDERING_STYLE_LABEL_MAP: RenderingStyle.ValueType  # 6
-"""One 16-bit PNG of object ids, 0 for the background; where masks overlap the smaller wins."""
+"""One 16-bit PNG of object ids, 0 for the background; where masks overlap the smaller wins. Ids
+above 65535 are INVALID_ARGUMENT.
+"""
 RENDERING_STYLE_INDIVIDUAL_MASKS: RenderingStyle.ValueType  # 7
 """One picture for each mask, in white on black (individual masks)."""
 RENDERING_STYLE_COCO_JSON: RenderingStyle.ValueType  # 8
-"""COCO annotations as a JSON file, with the masks as RLE, instead of a picture."""
+"""COCO annotations as a JSON file, with the masks as RLE, instead of a picture; all masks,
+alternatives too.
+"""
 Global___RenderingStyle: _TypeAlias = RenderingStyle  # noqa: Y015
 
 class _PictureFormat:
@@ -114,7 +124,9 @@ class Rendering(_message.Message):
     style: Global___RenderingStyle.ValueType
     """What to draw; a defined value."""
     format: Global___PictureFormat.ValueType
-    """The format (the hosted endpoints' output_format); a defined value. LABEL_MAP is always PNG."""
+    """The format (the hosted endpoints' output_format); a defined value. LABEL_MAP is always PNG. A
+    side has at most 16383 pixels in WebP.
+    """
     quality: _builtins.int
     """Quality for JPEG and WebP, 1 to 100; absent means 90."""
     opacity: _builtins.float
@@ -122,9 +134,11 @@ class Rendering(_message.Message):
     draw_outlines: _builtins.bool
     """Whether the overlay also draws outlines; absent means true."""
     invert: _builtins.bool
-    """Swaps object and background in the picture (SAM 1's invert); default false."""
+    """Swaps object and background in the picture (SAM 1's invert); default false. An overlay then
+    covers everything but the objects; outlines look the same; LABEL_MAP and COCO_JSON refuse it.
+    """
     background_rgb: _builtins.int
-    """Background of cut-outs without transparency, as 0xRRGGBB; 0 is black."""
+    """Background of cut-outs and crops in JPEG, as 0xRRGGBB; 0 is black. PNG and WebP are transparent."""
     def __init__(
         self,
         *,

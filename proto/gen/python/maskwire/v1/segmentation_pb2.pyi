@@ -37,12 +37,19 @@ class SegmentImageRequest(_message.Message):
     POSTPROCESS_FIELD_NUMBER: _builtins.int
     RENDERINGS_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
+    INFERENCE_SIZE_PX_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model; empty means the server's default. Prompts that it cannot serve go to a model
     that can, where one is loaded and no model was named.
     """
     delivery: _file_pb2.Delivery.ValueType
     """How pictures reach the caller; a defined value, inline by default."""
+    inference_size_px: _builtins.int
+    """Longest side of the image that the model gets to see, 64 to 8192 pixels: a larger image is
+    reduced to it first, a smaller one is left as it is; prompts and masks keep the image's own
+    frame and size. Absent means the model's own way: SAM models look at a square of
+    Model.native_resolution_px (1024), which is the default of SAM 1's size.
+    """
     @_builtins.property
     def image(self) -> _image_pb2.ImageSource:
         """The image."""
@@ -73,12 +80,15 @@ class SegmentImageRequest(_message.Message):
         postprocess: _mask_pb2.PostprocessOptions | None = ...,
         renderings: _abc.Iterable[_rendering_pb2.Rendering] | None = ...,
         delivery: _file_pb2.Delivery.ValueType = ...,
+        inference_size_px: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "mask_options", b"mask_options", "postprocess", b"postprocess"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_inference_size_px", b"_inference_size_px", "image", b"image", "inference_size_px", b"inference_size_px", "mask_options", b"mask_options", "postprocess", b"postprocess"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "image", b"image", "mask_options", b"mask_options", "model", b"model", "postprocess", b"postprocess", "prompts", b"prompts", "renderings", b"renderings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_inference_size_px", b"_inference_size_px", "delivery", b"delivery", "image", b"image", "inference_size_px", b"inference_size_px", "mask_options", b"mask_options", "model", b"model", "postprocess", b"postprocess", "prompts", b"prompts", "renderings", b"renderings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__inference_size_px: _TypeAlias = _typing.Literal["inference_size_px"]  # noqa: Y015
+    _WhichOneofArgType__inference_size_px: _TypeAlias = _typing.Literal["_inference_size_px", b"_inference_size_px"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__inference_size_px) -> _WhichOneofReturnType__inference_size_px | None: ...
 
 Global___SegmentImageRequest: _TypeAlias = SegmentImageRequest  # noqa: Y015
 
@@ -249,10 +259,17 @@ class AutoSegmentRequest(_message.Message):
     POSTPROCESS_FIELD_NUMBER: _builtins.int
     RENDERINGS_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
+    INFERENCE_SIZE_PX_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model; empty means the server's default."""
     delivery: _file_pb2.Delivery.ValueType
     """How pictures reach the caller; a defined value, inline by default."""
+    inference_size_px: _builtins.int
+    """Longest side of the image that the model gets to see, 64 to 8192 pixels: a larger image is
+    reduced to it first, a smaller one is left as it is; prompts and masks keep the image's own
+    frame and size. Absent means the model's own way: SAM models look at a square of
+    Model.native_resolution_px (1024), which is the default of SAM 1's size.
+    """
     @_builtins.property
     def image(self) -> _image_pb2.ImageSource:
         """The image."""
@@ -283,12 +300,15 @@ class AutoSegmentRequest(_message.Message):
         postprocess: _mask_pb2.PostprocessOptions | None = ...,
         renderings: _abc.Iterable[_rendering_pb2.Rendering] | None = ...,
         delivery: _file_pb2.Delivery.ValueType = ...,
+        inference_size_px: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "mask_options", b"mask_options", "options", b"options", "postprocess", b"postprocess"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_inference_size_px", b"_inference_size_px", "image", b"image", "inference_size_px", b"inference_size_px", "mask_options", b"mask_options", "options", b"options", "postprocess", b"postprocess"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "image", b"image", "mask_options", b"mask_options", "model", b"model", "options", b"options", "postprocess", b"postprocess", "renderings", b"renderings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_inference_size_px", b"_inference_size_px", "delivery", b"delivery", "image", b"image", "inference_size_px", b"inference_size_px", "mask_options", b"mask_options", "model", b"model", "options", b"options", "postprocess", b"postprocess", "renderings", b"renderings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__inference_size_px: _TypeAlias = _typing.Literal["inference_size_px"]  # noqa: Y015
+    _WhichOneofArgType__inference_size_px: _TypeAlias = _typing.Literal["_inference_size_px", b"_inference_size_px"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__inference_size_px) -> _WhichOneofReturnType__inference_size_px | None: ...
 
 Global___AutoSegmentRequest: _TypeAlias = AutoSegmentRequest  # noqa: Y015
 
