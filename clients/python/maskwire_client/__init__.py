@@ -11,8 +11,14 @@ Everything public is here; `errors` draws the tree of exceptions. The command li
 
 from . import errors
 from ._async_client import AsyncClient
+from ._async_session import AsyncSession
+from ._async_streaming import AsyncResultStream
+from ._async_video import AsyncVideoTrack
 from ._channel import Tls
 from ._client import Client
+from ._session import Session
+from ._streaming import ResultStream
+from ._video import VideoTrack
 from .errors import MaskwireError
 from .frames import Camera, Frame, FrameInput, ImageFolder, VideoFile, paced
 from .geometry import Box, BoxLabel, ImageSize, NormalizedBox, Point, PointLabel
@@ -78,6 +84,9 @@ from .videos import (
 
 __all__ = [
     "AsyncClient",
+    "AsyncResultStream",
+    "AsyncSession",
+    "AsyncVideoTrack",
     "AutoSegmentOptions",
     "Box",
     "BoxLabel",
@@ -130,8 +139,10 @@ __all__ = [
     "Reconnect",
     "Rendering",
     "RenderingStyle",
+    "ResultStream",
     "ScoreKind",
     "SegmentationResult",
+    "Session",
     "SessionSeed",
     "SessionSummary",
     "StoredFile",
@@ -146,6 +157,7 @@ __all__ = [
     "VideoInfo",
     "VideoInput",
     "VideoSummary",
+    "VideoTrack",
     "encode_image",
     "errors",
     "load_image",

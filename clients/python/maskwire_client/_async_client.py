@@ -11,6 +11,7 @@ import grpc
 from maskwire.v1 import model_pb2, model_pb2_grpc, segmentation_pb2, segmentation_pb2_grpc
 
 from . import _auto_messages, _requests, _responses
+from ._async_client_sessions import AsyncStreamingCalls, open_channel
 from ._calls import Attempt, Pause, Steps, call_steps, segment_steps
 from ._channel import Tls
 from ._configuration import (
@@ -28,7 +29,7 @@ from .results import Model, SegmentationResult
 _ResponseT = TypeVar("_ResponseT", bound=Any)
 
 
-class AsyncClient:
+class AsyncClient(AsyncStreamingCalls):
     """A connection to a Maskwire server, for any number of tasks of one event loop.
 
     It does what `Client` does and takes the same arguments; make it inside the running loop and
@@ -58,12 +59,7 @@ class AsyncClient:
             overload_retries=overload_retries,
             max_message_bytes=max_message_bytes,
         )
-        options = self._configuration.options
-        self._channel = (
-            grpc.aio.insecure_channel(target, options=options)
-            if tls is None
-            else grpc.aio.secure_channel(target, tls.credentials(), options=options)
-        )
+        self._channel = open_channel(self._configuration, target)
         self._segmentation = segmentation_pb2_grpc.SegmentationServiceStub(self._channel)
         self._models = model_pb2_grpc.ModelServiceStub(self._channel)
 

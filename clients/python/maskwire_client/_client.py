@@ -13,6 +13,7 @@ from maskwire.v1 import model_pb2, model_pb2_grpc, segmentation_pb2, segmentatio
 from . import _auto_messages, _requests, _responses
 from ._calls import Attempt, Pause, Steps, call_steps, segment_steps
 from ._channel import Tls
+from ._client_sessions import StreamingCalls, open_channel
 from ._configuration import (
     DEFAULT_MAX_MESSAGE_BYTES,
     DEFAULT_TIMEOUT_S,
@@ -28,7 +29,7 @@ from .results import Model, SegmentationResult
 _ResponseT = TypeVar("_ResponseT", bound=Any)
 
 
-class Client:
+class Client(StreamingCalls):
     """A connection to a Maskwire server, for any number of threads.
 
     It connects at the first call, reconnects by itself, and is closed by `close` or at the end of a
@@ -75,12 +76,7 @@ class Client:
             overload_retries=overload_retries,
             max_message_bytes=max_message_bytes,
         )
-        options = self._configuration.options
-        self._channel = (
-            grpc.insecure_channel(target, options=options)
-            if tls is None
-            else grpc.secure_channel(target, tls.credentials(), options=options)
-        )
+        self._channel = open_channel(self._configuration, target)
         self._segmentation = segmentation_pb2_grpc.SegmentationServiceStub(self._channel)
         self._models = model_pb2_grpc.ModelServiceStub(self._channel)
 

@@ -193,6 +193,13 @@ def drain_notice_result(message: realtime_pb2.DrainNotice) -> DrainNotice:
     )
 
 
+def capture_time(message: realtime_pb2.SessionFrameResult) -> datetime | None:
+    """Return when the frame of a result was captured, as far as it was said."""
+    if not message.HasField("capture_time"):
+        return None
+    return message.capture_time.ToDatetime(UTC)
+
+
 def dropped_frames(
     messages: Collection[realtime_pb2.DroppedFrame],
 ) -> tuple[DroppedFrame, ...]:

@@ -197,7 +197,7 @@ class SessionSummary:
         frames_failed: Frames answered with an error.
         frames_lost: Frames lost with a connection.
         dropped_frames: Dropped frames that no result has reported.
-        lost_frames: The lost frames, of many the latest 4096.
+        lost_frames: The lost frames, of many the latest 65,536.
         reconnects: How often the session moved to another connection.
     """
 
