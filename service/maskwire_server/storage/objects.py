@@ -100,14 +100,30 @@ class Objects:
 
         What `chunks` raises ends the writing and leaves here as it is.
         """
+        failures: list[Exception] = []
+
+        async def watched() -> AsyncIterator[bytes]:
+            try:
+                async for chunk in chunks:
+                    yield chunk
+            except Exception as error:
+                failures.append(error)
+                raise
+
         with self._failures("put"):
-            await obstore.put_async(
-                self._store,
-                key,
-                aiter(chunks),
-                max_concurrency=2,
-                attributes=self._attributes(attributes),
-            )
+            try:
+                await obstore.put_async(
+                    self._store,
+                    key,
+                    watched(),
+                    max_concurrency=2,
+                    attributes=self._attributes(attributes),
+                )
+            except Exception:
+                if not failures:
+                    raise
+        if failures:
+            raise failures[0]
 
     async def get(self, key: str) -> bytes | None:
         """Return the bytes of a small object, or None where there is none."""

@@ -115,6 +115,13 @@ class Shelf:
                 position += length
             begin += size
 
+    async def remove_expired(self, tenant: str, file_id: str) -> None:
+        """Remove a file that has a record and has expired, before the next sweep does."""
+        folder = layout.file_folder(tenant, file_id)
+        data = await self.objects.get(layout.record_key(folder))
+        if data is not None and layout.read_record(file_id, data).file.expire_time <= self.now():
+            await self.remove(folder)
+
     async def remove(self, folder: str) -> int:
         """Remove a file with all its objects, its record first; return how many bytes they had."""
         await self.objects.delete([layout.record_key(folder)])

@@ -46,6 +46,7 @@ class ObjectUploadStore(UploadStore):
         stored = await self._shelf.record_of_id(caller.tenant, found[1])
         if stored is not None:
             return stored.file
+        await self._shelf.remove_expired(caller.tenant, found[1])
         upload = await self._with_parts(caller, *found)
         left = description.size_bytes - upload.received_bytes
         await self._shelf.usage.require(caller.tenant, left)
