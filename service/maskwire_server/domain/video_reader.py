@@ -103,7 +103,8 @@ class VideoReader:
         self._check_bytes(file.seek(0, os.SEEK_END))
         self._format = identify_video(file, field=field)
         self._is_cut_off = is_cut_off(file, self._format)
-        self._container, self._stream = self._open()
+        self._digest = _digest(file)
+        self._container, self._stream = self._open()  # from here on the file is the container's
         try:
             self._check_header()
             self._index = self._look_through()
@@ -255,14 +256,7 @@ class VideoReader:
         width, height = self._stored_size.width_px, self._stored_size.height_px
         if self._quarter_turns % 2:
             width, height = height, width
-        return VideoInfo(ImageSize(width, height), count, rate, duration_s, self._digest())
-
-    def _digest(self) -> str:
-        self._file.seek(0)
-        digest = hashlib.sha256()
-        while block := self._file.read(_HASH_BLOCK_BYTES):
-            digest.update(block)
-        return f"sha256:{digest.hexdigest()}"
+        return VideoInfo(ImageSize(width, height), count, rate, duration_s, self._digest)
 
     def _up(self, order: range) -> Iterator[VideoPicture | None]:
         """Yield the pictures in `order`, which counts up, and None for each step between them."""
@@ -360,3 +354,11 @@ class PictureStream:
 def _refuse_to_open(url: str, flags: int, options: dict[str, str]) -> Never:
     """Stand in for what opens the files that a file refers to."""
     raise PermissionError("a video must hold everything that it shows")
+
+
+def _digest(file: BinaryIO) -> str:
+    file.seek(0)
+    digest = hashlib.sha256()
+    while block := file.read(_HASH_BLOCK_BYTES):
+        digest.update(block)
+    return f"sha256:{digest.hexdigest()}"
