@@ -16,7 +16,7 @@ from PIL import Image
 from ..geometry import Box, Point, PointLabel
 from ..prompts import MaskPrompt
 
-__all__ = ["EXAMPLES", "VIDEO_EXAMPLES", "parse_box", "parse_mask", "parse_point"]
+__all__ = ["EXAMPLES", "LIVE_EXAMPLES", "VIDEO_EXAMPLES", "parse_box", "parse_mask", "parse_point"]
 
 EXAMPLES = """\
   maskwire segment photo.jpg --point 320,240
@@ -35,6 +35,14 @@ VIDEO_EXAMPLES = """\
 
 Coordinates are pixels of the video from its top-left corner. @N says which object a prompt is
 about, #N on which frame, counted from 0; prompts without #N are on the frame of --frame."""
+
+LIVE_EXAMPLES = """\
+  maskwire live --camera 0 --point 320,240
+  maskwire live --camera 0 --fps 15 --box 100,80,420,390 --latest-only --seconds 60
+  maskwire live --video clip.mp4 --point 320,240@1 --point 60,50@2 --server robot:50051 --json
+
+Coordinates are pixels of the first frame from its top-left corner; @N says which object a prompt
+is about. Ctrl-C ends the session in good order."""
 
 _LABELS = {
     "1": PointLabel.FOREGROUND,
