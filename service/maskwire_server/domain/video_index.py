@@ -29,11 +29,14 @@ class FrameIndex:
     is_whole: bool
 
     @classmethod
-    def of(cls, container: InputContainer, stream: VideoStream, max_frames: int) -> Self | None:
+    def of(
+        cls, container: InputContainer, stream: VideoStream, max_frames: int, *, is_cut_off: bool
+    ) -> Self | None:
         """Look through a file; None where it holds no frame.
 
         Reads up to one frame more than `max_frames`. Where packets cannot be read any more, only
-        frames count that none of the missing ones can come before.
+        frames count that none of the missing ones can come before; the last packet of a file that
+        is cut off counts as cut off too.
         """
         times: list[int] = []
         keyframes: dict[int, int] = {}
@@ -54,6 +57,9 @@ class FrameIndex:
                     break
         except av.FFmpegError:
             is_whole = False
+        if is_cut_off and is_whole and len(times) > 1:
+            times.pop()
+            newest, is_whole = times[-1], False
         if not times:
             return None
         return cls._sorted(times, keyframes, None if is_whole else newest)

@@ -199,8 +199,9 @@ class VideoReader:
 
     def _check_size(self, size: ImageSize) -> None:
         width, height = size.width_px, size.height_px
-        if width < 1 or height < 1:
-            raise invalid_field(self.field, self._malformed())
+        if width < 1 or height < 1:  # also where the decoder has refused what its limit forbids
+            most = f"with frames of at most {self._limits.max_pixels} pixels"
+            raise invalid_field(self.field, f"{self._malformed()}, {most}")
         if max(width, height) > self._limits.max_side_px:
             limit = self._limits.max_side_px
             self._refuse(f"{width} x {height} pixels exceed the limit of {limit} px a side")
@@ -228,7 +229,9 @@ class VideoReader:
         return f"must be {name[self._format]} video that is well formed"
 
     def _look_through(self) -> FrameIndex:
-        index = FrameIndex.of(self._container, self._stream, self._limits.max_frames)
+        index = FrameIndex.of(
+            self._container, self._stream, self._limits.max_frames, is_cut_off=self._is_cut_off
+        )
         if index is None:
             raise invalid_field(self.field, self._malformed())
         self._check_frames(len(index.times))
