@@ -82,6 +82,7 @@ def server_process(folder: Path, **settings: dict[str, Any]) -> Iterator[ServerP
         "grpc": {"port": 0, "drain_notice_s": 0.0},
         "metrics": {"port": 0},
         "logging": {"format": "json"},
+        "storage": {"folder": str(folder / "files")},
     }
     for name, values in settings.items():
         groups.setdefault(name, {}).update(values)

@@ -64,7 +64,7 @@ class ObjectFileStore(FileStore):
             size, digest = await self._put_bytes(caller, key, data, headers)
         else:
             size, digest = await self._put_chunks(caller, key, data, headers)
-        created = self._shelf.now()
+        created, expires = self._shelf.times(time_to_live)
         file = StoredFile(
             name=f"{FILE_NAME_PREFIX}{file_id}",
             file_name=suggested_name(file_name),
@@ -72,7 +72,7 @@ class ObjectFileStore(FileStore):
             size_bytes=size,
             digest=digest,
             create_time=created,
-            expire_time=self._shelf.expiry(created, time_to_live),
+            expire_time=expires,
             image_size=image_size,
         )
         self._shelf.usage.add(caller.tenant, size)

@@ -164,5 +164,10 @@ def time_of_ms(milliseconds: int) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
 
 
+def whole_milliseconds(time: datetime) -> datetime:
+    """Return a time as precisely as it is written."""
+    return time_of_ms(_milliseconds(time))
+
+
 def _milliseconds(time: datetime) -> int:
     return (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)

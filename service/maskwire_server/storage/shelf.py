@@ -39,10 +39,12 @@ class Shelf:
         self.usage = TenantUsage(objects, limits.max_tenant_bytes)
         self.now = now
 
-    def expiry(self, created: datetime, time_to_live: timedelta | None) -> datetime:
-        """Return when a file expires that is to be kept for so long."""
+    def times(self, time_to_live: timedelta | None) -> tuple[datetime, datetime]:
+        """Return when a file that is made now was made and expires, in whole milliseconds."""
         longest = self.limits.time_to_live
-        return created + (longest if time_to_live is None else min(time_to_live, longest))
+        created = self.now()
+        ends = created + (longest if time_to_live is None else min(time_to_live, longest))
+        return layout.whole_milliseconds(created), layout.whole_milliseconds(ends)
 
     def check_size(self, size_bytes: int, field: str) -> None:
         """Refuse files larger than the largest.

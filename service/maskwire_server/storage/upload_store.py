@@ -88,7 +88,7 @@ class ObjectUploadStore(UploadStore):
     async def finish(self, caller: Caller, upload: Upload) -> StoredFile:
         """Make the file; as the interface says."""
         description = upload.description
-        created = self._shelf.now()
+        created, expires = self._shelf.times(description.time_to_live)
         file = StoredFile(
             name=f"{FILE_NAME_PREFIX}{upload.file_id}",
             file_name=suggested_name(description.file_name),
@@ -96,7 +96,7 @@ class ObjectUploadStore(UploadStore):
             size_bytes=upload.received_bytes,
             digest=description.digest,
             create_time=created,
-            expire_time=self._shelf.expiry(created, description.time_to_live),
+            expire_time=expires,
         )
         stored = await self._shelf.commit(caller, layout.FileRecord(file, upload.part_sizes))
         self._observer.file_moved("put", file.size_bytes)

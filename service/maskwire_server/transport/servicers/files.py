@@ -19,6 +19,8 @@ from ..converters.files import (
     url_time_to_live_from_proto,
 )
 
+_ACCEPTED = (("maskwire-upload-accepted", "1"),)
+
 
 class FileServicer(file_pb2_grpc.FileServiceServicer):
     """Keeps files for callers."""
@@ -29,9 +31,9 @@ class FileServicer(file_pb2_grpc.FileServiceServicer):
     async def UploadFile(  # noqa: N802  # the contract's name
         self, request_iterator: AsyncIterator[file_pb2.UploadFileRequest], context: ServicerContext
     ) -> file_pb2.UploadFileResponse:
-        """Receive a file; initial metadata tells the client that its description is accepted."""
+        """Receive a file; initial metadata tells the client that its description was accepted."""
         messages = (upload_message_from_proto(request) async for request in request_iterator)
-        accept = partial(context.send_initial_metadata, ())
+        accept = partial(context.send_initial_metadata, _ACCEPTED)
         file = await self._files.upload(messages, current_caller.get(), accept)
         return file_pb2.UploadFileResponse(file=stored_file_to_proto(file))
 

@@ -80,10 +80,16 @@ class FileServiceServicer:
 
     def UploadFile(self, request_iterator, context):
         """Uploads a file in chunks: the first message describes it, the others carry its bytes. An upload
-        that broke off is resumed by sending the same upload_id with the offset that GetUpload tells.
+        that broke off is resumed by sending the same upload_id with the offset that GetUpload tells;
+        one that is finished answers its file again, whatever else is sent.
 
-        Errors: INVALID_ARGUMENT for a digest or size that does not match, RESOURCE_EXHAUSTED past the
-        tenant's stored bytes.
+        As soon as the server accepts the description it sends initial metadata with the key
+        maskwire-upload-accepted. A client may wait for it before it sends bytes: a description that is
+        refused, or an upload that is finished, is answered without the key.
+
+        Errors: INVALID_ARGUMENT for a digest, size, offset or order of messages that is wrong,
+        RESOURCE_EXHAUSTED past the tenant's stored bytes or the uploads that run at a time,
+        DEADLINE_EXCEEDED for a stream that stands still.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,10 +37,16 @@ class FileServiceStub:
     def __new__(cls, channel: _aio.Channel) -> FileServiceAsyncStub: ...
     UploadFile: _grpc.StreamUnaryMultiCallable[_file_pb2.UploadFileRequest, _file_pb2.UploadFileResponse]
     """Uploads a file in chunks: the first message describes it, the others carry its bytes. An upload
-    that broke off is resumed by sending the same upload_id with the offset that GetUpload tells.
+    that broke off is resumed by sending the same upload_id with the offset that GetUpload tells;
+    one that is finished answers its file again, whatever else is sent.
 
-    Errors: INVALID_ARGUMENT for a digest or size that does not match, RESOURCE_EXHAUSTED past the
-    tenant's stored bytes.
+    As soon as the server accepts the description it sends initial metadata with the key
+    maskwire-upload-accepted. A client may wait for it before it sends bytes: a description that is
+    refused, or an upload that is finished, is answered without the key.
+
+    Errors: INVALID_ARGUMENT for a digest, size, offset or order of messages that is wrong,
+    RESOURCE_EXHAUSTED past the tenant's stored bytes or the uploads that run at a time,
+    DEADLINE_EXCEEDED for a stream that stands still.
     """
     GetUpload: _grpc.UnaryUnaryMultiCallable[_file_pb2.GetUploadRequest, _file_pb2.GetUploadResponse]
     """Tells how much of an unfinished upload the server holds.
@@ -79,10 +85,16 @@ class FileServiceAsyncStub(FileServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     UploadFile: _aio.StreamUnaryMultiCallable[_file_pb2.UploadFileRequest, _file_pb2.UploadFileResponse]  # type: ignore[assignment]
     """Uploads a file in chunks: the first message describes it, the others carry its bytes. An upload
-    that broke off is resumed by sending the same upload_id with the offset that GetUpload tells.
+    that broke off is resumed by sending the same upload_id with the offset that GetUpload tells;
+    one that is finished answers its file again, whatever else is sent.
 
-    Errors: INVALID_ARGUMENT for a digest or size that does not match, RESOURCE_EXHAUSTED past the
-    tenant's stored bytes.
+    As soon as the server accepts the description it sends initial metadata with the key
+    maskwire-upload-accepted. A client may wait for it before it sends bytes: a description that is
+    refused, or an upload that is finished, is answered without the key.
+
+    Errors: INVALID_ARGUMENT for a digest, size, offset or order of messages that is wrong,
+    RESOURCE_EXHAUSTED past the tenant's stored bytes or the uploads that run at a time,
+    DEADLINE_EXCEEDED for a stream that stands still.
     """
     GetUpload: _aio.UnaryUnaryMultiCallable[_file_pb2.GetUploadRequest, _file_pb2.GetUploadResponse]  # type: ignore[assignment]
     """Tells how much of an unfinished upload the server holds.
@@ -124,10 +136,16 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_file_pb2.UploadFileResponse, _abc.Awaitable[_file_pb2.UploadFileResponse]]:
         """Uploads a file in chunks: the first message describes it, the others carry its bytes. An upload
-        that broke off is resumed by sending the same upload_id with the offset that GetUpload tells.
+        that broke off is resumed by sending the same upload_id with the offset that GetUpload tells;
+        one that is finished answers its file again, whatever else is sent.
 
-        Errors: INVALID_ARGUMENT for a digest or size that does not match, RESOURCE_EXHAUSTED past the
-        tenant's stored bytes.
+        As soon as the server accepts the description it sends initial metadata with the key
+        maskwire-upload-accepted. A client may wait for it before it sends bytes: a description that is
+        refused, or an upload that is finished, is answered without the key.
+
+        Errors: INVALID_ARGUMENT for a digest, size, offset or order of messages that is wrong,
+        RESOURCE_EXHAUSTED past the tenant's stored bytes or the uploads that run at a time,
+        DEADLINE_EXCEEDED for a stream that stands still.
         """
 
     @_abc_1.abstractmethod
