@@ -52,6 +52,7 @@ _TELL_FROM = 1024
 
 
 _LONGEST_WAIT_S = 3600.0
+_SHORTEST_WAIT_S = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,8 +307,10 @@ class LiveSession:
         while True:
             self._time_moved.clear()
             next_s = await self._act(loop.time())
+            # Not wait_for: in Python 3.11 it swallows a cancellation that comes with the event.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._time_moved.wait(), max(next_s - loop.time(), 0.001))
+                async with asyncio.timeout_at(max(next_s, loop.time() + _SHORTEST_WAIT_S)):
+                    await self._time_moved.wait()
 
     async def _act(self, now_s: float) -> float:
         """Do what is due, and return when to look again."""

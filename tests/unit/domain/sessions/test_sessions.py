@@ -392,6 +392,26 @@ async def test_draining_ends_a_session_that_stays(world: World) -> None:
     assert failure.value.code is ErrorCode.SHUTTING_DOWN
 
 
+async def test_draining_while_a_session_ends_does_not_hold_it(
+    make_world: Callable[..., World],
+) -> None:
+    for steps in range(30):
+        world = make_world(idle_timeout_s=3600.0)
+        talk = Talk(world.service)
+        await talk.ask(StartSession(SessionConfig()))
+        talk.say(EndSession())
+        ending = asyncio.create_task(rest(talk))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        world.service.begin_drain(grace_s=3600.0)
+        async with asyncio.timeout(20):
+            assert any(isinstance(said, SessionEnded) for said in await ending)
+
+
+async def rest(talk: Talk) -> list[object]:
+    return [response.content async for response in talk.responses]
+
+
 async def exported(world: World) -> Snapshot:
     async with world.session() as talk:
         await talk.ask(frame(picture((2, RED), (20, BLUE)), 1, click(3, object_id=7), click(22)))
