@@ -7,7 +7,6 @@ on them. Nothing is kept between calls.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -21,33 +20,24 @@ from maskwire_server.domain.engine import (
     ModelDescription,
     ModelSpecification,
     ObjectPrediction,
-    SegmentationEngine,
 )
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
 from maskwire_server.domain.geometry import ImageSize
 from maskwire_server.domain.prompts import ObjectPrompts, PromptKind
+from maskwire_server.domain.tracking import TrackingEngine, TrackingLimits
 from maskwire_server.engines.device import Placement, reporting_device_failure, resolve
 from maskwire_server.engines.weights import read_state, verified_digest
 
+from .embedding import NanoEmbedding
 from .network import MASKS, NanoNetwork
 from .predictor import WINDOW_SIZE, NanoPredictor
+from .tracker import NanoTracker
 
 ARCHITECTURE = "maskwire-nano-unet"
 _MAX_OBJECTS = 128
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class NanoEmbedding(ImageEmbedding):
-    """The image as it was sent.
-
-    Attributes:
-        pixels: Shape (height, width, 3), uint8, RGB; read-only.
-    """
-
-    pixels: NDArray[np.uint8]
-
-
-class NanoEngine(SegmentationEngine):
+class NanoEngine(TrackingEngine):
     """One nano network on one device."""
 
     def __init__(
@@ -87,6 +77,10 @@ class NanoEngine(SegmentationEngine):
         with reporting_device_failure(self._description.name):
             return self._predictor.predict(embedding.pixels, objects, multimask=multimask)
 
+    def new_tracker(self, size: ImageSize, limits: TrackingLimits) -> NanoTracker:
+        """Make a tracker without objects; see `TrackingEngine.new_tracker`."""
+        return NanoTracker(self._predictor, self._description.name, limits)
+
     def close(self) -> None:
         """Free the device's memory; the engine is not used again."""
         del self._predictor
@@ -121,7 +115,7 @@ class NanoEngineFactory(EngineFactory):
             masks_per_object=MASKS - 1,
             max_objects=_MAX_OBJECTS,
             native_resolution_px=WINDOW_SIZE,
-            supports_video=False,
+            supports_video=True,
             device=str(placement.device),
             precision=placement.precision,
             license="Apache-2.0" if specification.checkpoint is None else "unknown",

@@ -38,7 +38,7 @@ first look's estimate is right on average; both together tell good from bad best
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class Answer:
     """What the network said about one view: logits (masks, s, s) and IoU estimates (masks,)."""
 
     view: View
@@ -46,6 +46,7 @@ class _Answer:
     quality: NDArray[np.float32]
 
     def candidate(self, mask: int) -> MaskCandidate:
+        """One of the masks with its quality."""
         window = views.window_box(self.view.window)
         return MaskCandidate(MaskLogits(self.logits[mask], window), float(self.quality[mask]))
 
@@ -54,7 +55,7 @@ class _Answer:
 class _Draft:
     """A first answer and the view that improves on it; None where the answer is empty."""
 
-    first: _Answer
+    first: Answer
     closer: View | None
 
 
@@ -73,13 +74,13 @@ class NanoPredictor:
         """Answer the prompts of each object; see `SegmentationEngine.decode`."""
         image = ImageSize(pixels.shape[1], pixels.shape[0])
         first = [views.first_views(prompts, image, WINDOW_SIZE) for prompts in objects]
-        answers = iter(self._look(pixels, [view for group in first for view in group]))
+        answers = iter(self.look(pixels, [view for group in first for view in group]))
         drafts: list[list[_Draft]] = []
         for prompts, group in zip(objects, first, strict=True):
             chosen = _choose([next(answers) for _ in group], multimask=multimask)
             drafts.append([_draft(prompts, answer, image) for answer in chosen])
         closer = [draft.closer for row in drafts for draft in row if draft.closer is not None]
-        again = iter(self._look(pixels, closer))
+        again = iter(self.look(pixels, closer))
         predictions = []
         for prompts, row in zip(objects, drafts, strict=True):
             final = [
@@ -90,13 +91,14 @@ class NanoPredictor:
             predictions.append(ObjectPrediction(prompts.object_id, candidates))
         return predictions
 
-    def _look(self, pixels: NDArray[np.uint8], chosen: Sequence[View]) -> list[_Answer]:
-        answers: list[_Answer] = []
+    def look(self, pixels: NDArray[np.uint8], chosen: Sequence[View]) -> list[Answer]:
+        """Run the network over views of one picture, once."""
+        answers: list[Answer] = []
         for start in range(0, len(chosen), LARGEST_BATCH):
             answers += self._run(pixels, chosen[start : start + LARGEST_BATCH])
         return answers
 
-    def _run(self, pixels: NDArray[np.uint8], batch: Sequence[View]) -> list[_Answer]:
+    def _run(self, pixels: NDArray[np.uint8], batch: Sequence[View]) -> list[Answer]:
         colours = np.stack([_seen(pixels, view) for view in batch])
         most = max(1, *(len(view.clicks) for view in batch))
         clicks = np.full((len(batch), most, 3), -1, np.float32)
@@ -113,7 +115,7 @@ class NanoPredictor:
             logits, quality = self._network(scaled, prompts)
         masks, scores = logits.cpu().numpy(), quality.sigmoid().cpu().numpy()
         return [
-            _Answer(view, mask[..., ::-1] if view.is_mirrored else mask, score)
+            Answer(view, mask[..., ::-1] if view.is_mirrored else mask, score)
             for view, mask, score in zip(batch, masks, scores, strict=True)
         ]
 
@@ -123,7 +125,7 @@ def _seen(pixels: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
     return colours[:, ::-1] if view.is_mirrored else colours
 
 
-def _choose(answers: Sequence[_Answer], *, multimask: bool) -> list[_Answer]:
+def _choose(answers: Sequence[Answer], *, multimask: bool) -> list[Answer]:
     """Of what several views of one object saw: all where alternatives are wanted, else the best."""
     if multimask:
         return list(answers)
@@ -133,19 +135,19 @@ def _choose(answers: Sequence[_Answer], *, multimask: bool) -> list[_Answer]:
     return [answers[int(np.argmax(scores))]]
 
 
-def _draft(prompts: ObjectPrompts, answer: _Answer, image: ImageSize) -> _Draft:
+def _draft(prompts: ObjectPrompts, answer: Answer, image: ImageSize) -> _Draft:
     mask = answer.candidate(SINGLE).logits
     closer = views.closer_view(prompts, mask, image, WINDOW_SIZE)
     return _Draft(answer, None if closer is None else views.mirrored(closer))
 
 
-def _confirmed(first: _Answer, second: _Answer) -> _Answer:
+def _confirmed(first: Answer, second: Answer) -> Answer:
     """The second answer, with what both looks together say of its quality."""
     quality = first.quality[SINGLE] * second.quality / _SECOND_QUALITY
-    return _Answer(second.view, second.logits, np.minimum(quality, np.float32(1)))
+    return Answer(second.view, second.logits, np.minimum(quality, np.float32(1)))
 
 
-def _candidates(answers: Sequence[_Answer], *, multimask: bool) -> tuple[MaskCandidate, ...]:
+def _candidates(answers: Sequence[Answer], *, multimask: bool) -> tuple[MaskCandidate, ...]:
     """One candidate of each view's answer; of a lone view all alternatives where wanted."""
     if multimask and len(answers) == 1:
         return tuple(answers[0].candidate(mask) for mask in range(SINGLE + 1, MASKS))

@@ -62,7 +62,7 @@ def first_views(prompts: ObjectPrompts, image: ImageSize, size: int) -> list[Vie
     if extent is not None:
         corrected = prompts.mask is not None and len(prompts.points) > 0
         margin = CORRECTION_MARGIN if corrected else MARGIN
-        return [_view(prompts, _window(extent, image, margin), prompts.mask, size)]
+        return [_view(prompts, window_on(extent, image, margin), prompts.mask, size)]
     return [_view(prompts, window, None, size) for window in _click_windows(prompts, image)]
 
 
@@ -76,7 +76,7 @@ def closer_view(
     if prompts.box is not None:
         extent = _union(extent, prompts.box)
     extent = _with_foreground(extent, prompts)
-    return _view(prompts, _window(extent, image, CLOSER_MARGIN), answer, size)
+    return _view(prompts, window_on(extent, image, CLOSER_MARGIN), answer, size)
 
 
 def logits_box(logits: MaskLogits) -> Box | None:
@@ -132,7 +132,8 @@ def _union(first: Box, second: Box) -> Box:
     )
 
 
-def _window(extent: Box, image: ImageSize, margin: float) -> Window:
+def window_on(extent: Box, image: ImageSize, margin: float) -> Window:
+    """The square around a box whose side is `margin` times the box's longer side."""
     side = margin * max(extent.width, extent.height)
     centre_x, centre_y = (extent.x_min + extent.x_max) / 2, (extent.y_min + extent.y_max) / 2
     return windows.window_around(centre_x, centre_y, side, image.height_px, image.width_px)

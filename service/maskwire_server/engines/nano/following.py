@@ -1,0 +1,311 @@
+"""One step of tracking: objects from the frame before into this one, in one pass of the network.
+
+What is known of an object is a `Track`, which never changes: each step makes a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from maskwire_server.domain.logits import MaskLogits
+
+from . import views, windows
+from .appearance import Appearance, colour_bins, region_histogram
+from .motion import STILL, Motion, Move, SmallPicture, moved
+from .network import SINGLE
+from .predictor import WINDOW_SIZE, Answer, NanoPredictor
+from .search import placements
+from .template import Template
+from .views import View
+
+VISIBLE_FROM = 0.5
+"""Presence from which an object counts as seen."""
+
+MARGIN = 1.5
+"""Side of the window over the longer side of the object as it is expected."""
+
+CARRIED = 0.8
+"""Share of the mask that moved along in the new one; the rest is what the network says."""
+
+EVIDENCE = 1.0
+"""Weight of a pixel's colour, which says object or surroundings."""
+
+OCCLUDED = 0.0
+"""Weight of a pixel that no longer shows what the template has there."""
+
+MOST_EVIDENCE = 2.0
+MOST_LOGIT = 5.0
+"""What a pixel's colour may say at most, and what mask and network may."""
+
+LEARN_FROM = 0.8
+"""Presence from which an object's look is learned anew; below, something may cover it."""
+
+LEAST_GROWTH = 0.6
+"""The same for its area, over the area that it used to have."""
+
+_EVIDENCE_BLUR = 1.5
+_LEARN_INSIDE, _LEARN_AROUND, _LEARN_AREA = 0.05, 0.2, 0.1
+
+FOLLOWED_WEIGHTS = (18.0, 2.0, -19.0)
+SEARCHED_WEIGHTS = (8.4, 5.3, -6.9)
+"""What likeness and evidence weigh in the presence of an object that was followed, and of one that
+was searched, and what is added: a logistic regression over frames of clips on which the object
+was seen, was hidden, or was missed."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """What an object looked like.
+
+    Attributes:
+        appearance: Its colours.
+        template: The object itself.
+        area: Pixels of the frame that it covered.
+    """
+
+    appearance: Appearance
+    template: Template
+    area: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Track:
+    """What is known of an object after a frame.
+
+    Attributes:
+        logits: Its mask when it was last seen.
+        presence: Probability that it is visible in the frame, 0 to 1.
+        sample: What it looks like; None while no pixel was ever its own.
+        since: How it moved since the frame of the sample's template.
+    """
+
+    logits: MaskLogits
+    presence: float
+    sample: Sample | None
+    since: Move = STILL
+
+    @property
+    def is_visible(self) -> bool:
+        """Whether it was seen in the frame."""
+        return self.presence >= VISIBLE_FROM
+
+    def arrays(self) -> Iterator[NDArray[np.generic]]:
+        """What it holds in memory."""
+        yield self.logits.values
+        if self.sample is not None:
+            yield from self.sample.appearance.arrays()
+            yield from self.sample.template.arrays()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Attempt:
+    """A place where an object may be, as the network is asked about it.
+
+    Attributes:
+        object_id: The object.
+        view: The window, with the mask that is expected there.
+        expected: Shape (size, size), float32: that mask's logits.
+        colours: Shape (size, size, 3), uint8: the window.
+        bins: Shape (size, size), int32: its colours as bins.
+        since: How the object got there from its template's frame.
+        expected_inside, found: Where the template says that it is, and is right.
+        is_search: Whether it was searched, not followed.
+    """
+
+    object_id: int
+    view: View
+    expected: NDArray[np.float32]
+    colours: NDArray[np.uint8]
+    bins: NDArray[np.int32]
+    since: Move
+    inside: NDArray[np.bool_]
+    found: NDArray[np.bool_]
+    is_search: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Finding:
+    """What came of an attempt.
+
+    Attributes:
+        attempt: The attempt.
+        values: Shape (size, size), float32: the mask's logits.
+        growth: Its area over the area that the object used to have.
+        likeness: How like the object's its colours are, 0 to 1.
+        evidence: How much likelier its pixels are object than surroundings, on average.
+    """
+
+    attempt: _Attempt
+    values: NDArray[np.float32]
+    growth: float
+    likeness: float
+    evidence: float
+
+    @property
+    def presence(self) -> float:
+        """Probability that this is the object, 0 to 1."""
+        weights = SEARCHED_WEIGHTS if self.attempt.is_search else FOLLOWED_WEIGHTS
+        score = weights[0] * self.likeness + weights[1] * self.evidence + weights[2]
+        return float(1 / (1 + np.exp(-score)))
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the object shows so well that its look may be learned from it."""
+        return self.presence >= LEARN_FROM and self.growth >= LEAST_GROWTH
+
+
+class Follower:
+    """Takes tracks from frame to frame with one network."""
+
+    def __init__(self, predictor: NanoPredictor) -> None:
+        self._predictor = predictor
+
+    def begin(self, pixels: NDArray[np.uint8], small: SmallPicture, logits: MaskLogits) -> Track:
+        """Make the track of an object from its mask in a frame."""
+        box = views.logits_box(logits)
+        if box is None:
+            return Track(logits, 0.0, None)
+        window = views.window_on(box, small.image, MARGIN)
+        colours = windows.cut(pixels, window, WINDOW_SIZE)
+        mask = moved(logits, STILL, views.window_box(window), WINDOW_SIZE).values > 0
+        template = Template.of(small, logits)
+        if template is None:
+            return Track(logits, 0.0, None)
+        appearance = Appearance.of(colour_bins(colours), mask)
+        return Track(logits, 1.0, Sample(appearance, template, _area(mask, window)))
+
+    def follow(
+        self,
+        pixels: NDArray[np.uint8],
+        small: SmallPicture,
+        motion: Motion,
+        tracks: Mapping[int, Track],
+    ) -> dict[int, Track]:
+        """Find objects in the next frame.
+
+        Args:
+            pixels: The frame, shape (height, width, 3), uint8, RGB.
+            small: The same, scaled down.
+            motion: The flow from the frame before.
+            tracks: The objects as the frame before left them.
+
+        Returns:
+            The objects as this frame leaves them, in the order of `tracks`.
+        """
+        attempts = [
+            attempt
+            for object_id, track in tracks.items()
+            for attempt in _attempts(object_id, track, pixels, small, motion)
+        ]
+        answers = self._predictor.look(pixels, [attempt.view for attempt in attempts])
+        best: dict[int, _Finding] = {}
+        for attempt, answer in zip(attempts, answers, strict=True):
+            sample = tracks[attempt.object_id].sample
+            assert sample is not None
+            finding = _finding(sample, attempt, answer)
+            before = best.get(attempt.object_id)
+            if before is None or finding.presence > before.presence:
+                best[attempt.object_id] = finding
+        return {
+            object_id: _next(track, best.get(object_id), small)
+            for object_id, track in tracks.items()
+        }
+
+
+def _attempts(
+    object_id: int,
+    track: Track,
+    pixels: NDArray[np.uint8],
+    small: SmallPicture,
+    motion: Motion,
+) -> list[_Attempt]:
+    """Where the object may be: where it moved if it was seen, else where it looks to be."""
+    if track.sample is None:
+        return []
+    template = track.sample.template
+    places: list[tuple[MaskLogits, Move, Move]]
+    if track.is_visible:
+        move = motion.of(track.logits)
+        places = [(track.logits, move, move.after(track.since))]
+    else:
+        places = [(template.logits, move, move) for move in placements(template, small)]
+    attempts = []
+    for logits, move, since in places:
+        box = views.logits_box(logits)
+        if box is None:
+            continue
+        window = views.window_on(move.apply(box), small.image, MARGIN)
+        expected = moved(logits, move, views.window_box(window), WINDOW_SIZE).values
+        colours = windows.cut(pixels, window, WINDOW_SIZE)
+        view = View(
+            window,
+            np.full(4, np.nan, np.float32),
+            np.empty((0, 3), np.float32),
+            np.asarray(1 / (1 + np.exp(-expected)), np.float32),
+        )
+        inside, found = template.explains(colours, window, since)
+        attempts.append(
+            _Attempt(
+                object_id,
+                view,
+                expected,
+                colours,
+                colour_bins(colours),
+                since,
+                inside,
+                found,
+                not track.is_visible,
+            )
+        )
+    return attempts
+
+
+def _finding(sample: Sample, attempt: _Attempt, answer: Answer) -> _Finding:
+    """Weigh what the network says against where the mask moved and what the colours say."""
+    seen = np.clip(answer.logits[SINGLE], -MOST_LOGIT, MOST_LOGIT)
+    expected = np.clip(attempt.expected, -MOST_LOGIT, MOST_LOGIT)
+    evidence = sample.appearance.evidence(attempt.bins)
+    evidence = np.clip(evidence, -MOST_EVIDENCE, MOST_EVIDENCE)
+    covered = (attempt.inside & ~attempt.found).astype(np.float32)
+    carried = 0.0 if attempt.is_search else CARRIED
+    values = (1 - carried) * seen + carried * expected
+    values += EVIDENCE * cv2.GaussianBlur(evidence, (0, 0), _EVIDENCE_BLUR)
+    values -= OCCLUDED * cv2.blur(covered, (5, 5))
+    mask = values > 0
+    return _Finding(
+        attempt=attempt,
+        values=np.asarray(values, np.float32),
+        growth=_area(mask, attempt.view.window) / sample.area,
+        likeness=sample.appearance.likeness(region_histogram(attempt.bins, mask)),
+        evidence=float(evidence[mask].mean()) if mask.any() else -MOST_EVIDENCE,
+    )
+
+
+def _next(track: Track, finding: _Finding | None, small: SmallPicture) -> Track:
+    """The track after a frame: where it was found, or the same one, lost."""
+    if finding is None or finding.presence < VISIBLE_FROM or track.sample is None:
+        return replace(track, presence=0.0 if finding is None else finding.presence)
+    attempt = finding.attempt
+    logits = MaskLogits(finding.values, views.window_box(attempt.view.window))
+    template = Template.of(small, logits) if finding.is_sure else None
+    if template is None:
+        return Track(logits, finding.presence, track.sample, attempt.since)
+    mask = finding.values > 0
+    later = Appearance.of(attempt.bins, mask)
+    area = _area(mask, attempt.view.window)
+    sample = Sample(
+        track.sample.appearance.blended(later, _LEARN_INSIDE, _LEARN_AROUND),
+        template,
+        (1 - _LEARN_AREA) * track.sample.area + _LEARN_AREA * area,
+    )
+    return Track(logits, finding.presence, sample)
+
+
+def _area(mask: NDArray[np.bool_], window: windows.Window) -> float:
+    """Pixels of the frame that a mask of a window covers."""
+    return float(int(np.count_nonzero(mask)) * (window.side / mask.shape[0]) ** 2)
