@@ -33,9 +33,9 @@ class Stream:
 
     Attributes:
         config: Its config.
+        first_sequence: The number of that.
         requests: What came after it, in order.
         object_ids: Objects of the session.
-        extra: What the test wants said besides; a None ends the stream at once.
         has_ended: Set when the stream is over, however.
     """
 
@@ -158,13 +158,22 @@ class SessionScript(realtime_pb2_grpc.RealtimeServiceServicer):
         answers: What to say to each request; by default what the contract says.
         refusals: Statuses with which the next streams end before they start.
         streams: The streams so far.
-        pushed: Responses that the server says by itself.
+        reads: Released once for each request that the server reads; None reads all.
+        arrived: Notified with each request.
     """
 
     answers: Answer = answer
     refusals: list[grpc.StatusCode] = field(default_factory=list)
     streams: list[Stream] = field(default_factory=list)
     reads: asyncio.Semaphore | None = None
+    arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def wait_for_frames(self, count: int, stream: int = 0) -> None:
+        """Wait until so many frames of one stream have come."""
+        async with self.arrived:
+            await self.arrived.wait_for(
+                lambda: len(self.streams) > stream and len(self.streams[stream].frames()) >= count
+            )
 
     async def RunSession(self, request_iterator, context):  # noqa: N802 - the contract's name
         if self.refusals:
@@ -183,7 +192,9 @@ class SessionScript(realtime_pb2_grpc.RealtimeServiceServicer):
                     request = await anext(request_iterator)
                 except StopAsyncIteration:
                     return
-                stream.requests.append(request)
+                async with self.arrived:
+                    stream.requests.append(request)
+                    self.arrived.notify_all()
                 for response in self.answers(request, stream):
                     if response is GO_AWAY:
                         await context.abort(grpc.StatusCode.UNAVAILABLE, "the server stops")

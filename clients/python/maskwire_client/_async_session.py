@@ -27,7 +27,7 @@ from maskwire.v1 import realtime_pb2
 from . import errors
 from ._async_streaming import AsyncResultStream, Signal
 from ._calls import Deadline
-from ._errors import error_from_rpc
+from ._first_status import FirstStatus
 from ._session import too_late
 from ._session_core import Control, Request, SessionCore
 from ._session_messages import FrameDraft, Prompts, frame_draft, prompts_message
@@ -299,11 +299,13 @@ class AsyncSession(SessionView):
         while goes_on:
             error: errors.MaskwireError | None = None
             try:
-                async for response in self._connect():
+                call = self._connect()
+                status = FirstStatus(call)
+                async for response in call:
                     self._core.receive(response)
                     self._changed.notify_all()
             except grpc.RpcError as failed:
-                error = error_from_rpc(failed)
+                error = status.translate(failed)
             except asyncio.CancelledError:
                 self._break_off(errors.Cancelled("the session was closed", status="CANCELLED"))
                 raise

@@ -181,7 +181,17 @@ class SessionCore:
         return request
 
     def receive(self, response: Response) -> None:
-        """Take in what the server says."""
+        """Take in what the server says.
+
+        Raises:
+            InternalError: It cannot be read.
+        """
+        try:
+            self._take_in(response)
+        except ValueError as error:
+            raise errors.InternalError(f"the server's answer cannot be read: {error}") from error
+
+    def _take_in(self, response: Response) -> None:
         if response.sequence and not response.HasField("started"):
             self._book.pass_to(response.sequence)
             self.reconnection.succeed()
@@ -285,10 +295,11 @@ class SessionCore:
             self.add_mark()
 
     def _take_result(self, sequence: int, message: realtime_pb2.SessionFrameResult) -> None:
-        self._drop(dropped_frames(message.dropped_frames))
-        pending = self._book.answered(sequence)
+        # First what may fail: who waits for the answer must still be on record then.
         info = processing_info(message.info)
         masks = self._memory.resolve(message.masks, info.image.size)
+        self._drop(dropped_frames(message.dropped_frames))
+        pending = self._book.answered(sequence)
         shown = frozenset(mask.object_id for mask in masks)
         if pending is None:
             return
