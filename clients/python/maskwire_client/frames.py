@@ -50,9 +50,9 @@ FrameInput = Frame | ImageInput
 class VideoFile:
     """The frames of a video file, decoded by PyAV (`pip install 'maskwire[video]'`).
 
-    Frames are RGB arrays of shape (height, width, 3), uint8, numbered from 0 in display order;
-    their capture time is the presentation time after the beginning of 1970, UTC. Each iteration
-    opens the file anew.
+    Frames are upright RGB arrays of shape (height, width, 3), uint8, numbered from 0 in display
+    order; their capture time is the presentation time after the beginning of 1970, UTC. Each
+    iteration opens the file anew.
 
     Args:
         path: A file that FFmpeg reads.
@@ -105,7 +105,7 @@ class VideoFile:
                 except self._av.FFmpegError as error:
                     raise ValueError(f"{self.path} is broken at frame {frame_id}") from error
                 shown = timedelta(seconds=picture.time or 0.0)
-                yield Frame(picture.to_ndarray(format="rgb24"), frame_id, _EPOCH + shown)
+                yield Frame(_upright(picture), frame_id, _EPOCH + shown)
 
     def _open(self) -> Any:
         try:
@@ -241,6 +241,13 @@ def _paced(
         if early_s > 0:
             sleep(early_s)
         yield frame
+
+
+def _upright(picture: Any) -> NDArray[np.uint8]:
+    """Return the pixels of a decoded frame, turned as its container says, as phones do."""
+    pixels: NDArray[np.uint8] = picture.to_ndarray(format="rgb24")
+    quarter_turns = round(picture.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(pixels, quarter_turns)) if quarter_turns else pixels
 
 
 def _optional(module: str, purpose: str, remedy: str) -> Any:

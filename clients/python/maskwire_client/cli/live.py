@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.live import Live
 
 from ..prompts import Text
 from ..sessions import DropPolicy
@@ -90,8 +91,11 @@ def live(
     frames = LiveFrames(source, rate, seconds, keeps=out is not None)
     policy = DropPolicy.LATEST_ONLY if latest_only else DropPolicy.PROCESS_ALL
     run = LiveRun(frames, parsed, model, policy, overlay)
-    with Connection(server, local, config, model).client() as client:
-        run.carry_out(client, messages())
+    with (
+        Live("starting", console=messages(), auto_refresh=False, transient=True) as view,
+        Connection(server, local, config, model).client() as client,
+    ):
+        run.carry_out(client, view)
     if run.figures is not None:
         written = [overlay] if overlay is not None and overlay.is_file() else []
         if as_json:

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.live import Live
 
 from .._client import Client
@@ -62,8 +61,8 @@ class LiveRun:
         self._drop_policy = drop_policy
         self._overlay_file = overlay_file
 
-    def carry_out(self, client: Client, console: Console) -> None:
-        """Run the session, and show its figures on the console meanwhile.
+    def carry_out(self, client: Client, view: Live) -> None:
+        """Run the session, and show its figures meanwhile.
 
         Raises:
             MaskwireError: The session cannot be opened.
@@ -74,8 +73,7 @@ class LiveRun:
         with ExitStack() as resources:
             resources.enter_context(session)
             self.figures = LiveFigures(session.model.model, session.session_id)
-            view = Live(console=console, auto_refresh=False, transient=True)
-            resources.enter_context(view)
+            view.update(self.figures.render(), refresh=True)
             writer: Mp4Writer | None = None
             if self._overlay_file is not None:
                 writer = resources.enter_context(Mp4Writer(self._overlay_file))
