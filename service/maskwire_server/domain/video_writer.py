@@ -65,7 +65,10 @@ class _BoundedFile:
 
 
 class OverlayVideoWriter:
-    """Makes one overlay video; frames come in the order in which they are shown."""
+    """Makes one overlay video; frames come in the order in which they are shown.
+
+    It begins with the first frame; the others follow as far apart as they were.
+    """
 
     def __init__(self, size: ImageSize, frames_per_second: float, max_bytes: int) -> None:
         """Begin a video.
@@ -80,6 +83,7 @@ class OverlayVideoWriter:
         self._padding = (size.height_px % 2, size.width_px % 2)
         self._container = av.open(self._file, "w", format="mp4")
         self._stream = self._add_stream(size, frames_per_second)
+        self._start_s: float | None = None
         self._latest_tick = -1
 
     def add(self, picture: VideoPicture, masks_by_object: Mapping[int, PackedMask]) -> None:
@@ -90,8 +94,11 @@ class OverlayVideoWriter:
         """
         drawn = render_overlay(picture.pixels, masks_by_object, OverlayOptions())
         frame = av.VideoFrame.from_ndarray(self._padded(drawn), format="rgb24")
+        if self._start_s is None:
+            self._start_s = picture.time_s
         # Frames of a broken clock are kept apart; nothing else would be encoded.
-        self._latest_tick = max(self._latest_tick + 1, round(picture.time_s * _TICKS_PER_S))
+        tick = round((picture.time_s - self._start_s) * _TICKS_PER_S)
+        self._latest_tick = max(self._latest_tick + 1, tick)
         frame.pts, frame.time_base = self._latest_tick, Fraction(1, _TICKS_PER_S)
         self._write(frame)
 

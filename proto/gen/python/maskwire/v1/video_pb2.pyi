@@ -151,8 +151,9 @@ class TrackVideoRequest(_message.Message):
     direction: Global___TrackDirection.ValueType
     """Which way to go; a defined value."""
     render_overlay: _builtins.bool
-    """Also makes an overlay video (MP4, H.264) of the frames that were answered, each shown at its
-    own time, and delivers it at the end; odd sides are one pixel longer in it.
+    """Also makes an overlay video (MP4, H.264) of the frames that were answered, in display order and
+    as far apart in time as they are, and delivers it at the end; odd sides are one pixel longer
+    in it.
     """
     delivery: _file_pb2.Delivery.ValueType
     """How the overlay video reaches the caller; a defined value, inline by default."""
