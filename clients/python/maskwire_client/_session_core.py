@@ -173,8 +173,9 @@ class SessionCore:
         if pending is None:
             return None
         assert pending.request is not None, "a request that waits has its message"
-        if pending.is_frame:
+        if pending.is_frame and not pending.is_counted:
             self._ledger.sent += 1
+            pending.is_counted = True
         request = pending.request
         if not self.reconnection.resends:
             pending.request = None
@@ -390,7 +391,7 @@ class SessionCore:
     def _finish(self) -> None:
         end = self._end
         for pending in self._book.clear():
-            if pending.is_frame and pending.is_sent and pending.frame_id is not None:
+            if pending.is_counted and pending.frame_id is not None:
                 self._ledger.lose(LostFrame(pending.sequence, pending.frame_id))
             if pending is not end:
                 pending.refuse(errors.ConnectionLost("the session has ended"))

@@ -58,6 +58,7 @@ class Pending:
         waiter: The call that waits for the answer.
         queue: Where the answer goes when no call waits for it.
         is_sent: Whether it was handed to a connection.
+        is_counted: Whether it is a frame that is counted as sent, be it sent once or again.
         is_open: Whether the server may still be working on it.
     """
 
@@ -68,6 +69,7 @@ class Pending:
     waiter: Waiter | None = None
     queue: AnswerQueue | None = None
     is_sent: bool = False
+    is_counted: bool = False
     is_open: bool = True
 
     @property
