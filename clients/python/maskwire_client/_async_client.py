@@ -11,6 +11,7 @@ import grpc
 from maskwire.v1 import model_pb2, model_pb2_grpc, segmentation_pb2, segmentation_pb2_grpc
 
 from . import _auto_messages, _requests, _responses
+from ._async_client_files import AsyncFileCalls
 from ._async_client_sessions import AsyncStreamingCalls, open_channel
 from ._calls import Attempt, Pause, Steps, call_steps, segment_steps
 from ._channel import Tls
@@ -21,6 +22,7 @@ from ._configuration import (
     new_request_id,
 )
 from ._errors import error_from_rpc
+from .errors import MaskwireError
 from .images import ImageInput, load_image
 from .options import AutoSegmentOptions, Delivery, MaskEncoding, Postprocess, Rendering
 from .prompts import BoxLike, MaskPrompt, PointLike, Text
@@ -29,7 +31,7 @@ from .results import Model, SegmentationResult
 _ResponseT = TypeVar("_ResponseT", bound=Any)
 
 
-class AsyncClient(AsyncStreamingCalls):
+class AsyncClient(AsyncStreamingCalls, AsyncFileCalls):
     """A connection to a Maskwire server, for any number of tasks of one event loop.
 
     It does what `Client` does and takes the same arguments; make it inside the running loop and
@@ -214,6 +216,8 @@ class AsyncClient(AsyncStreamingCalls):
                     response = await self._attempt(step, method, request, metadata)
                 except grpc.RpcError as error:
                     step = steps.throw(error_from_rpc(error, identifier))
+                except MaskwireError as error:
+                    step = steps.throw(error)
                 else:
                     step = steps.send(response)
         except StopIteration as stop:
