@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -62,20 +63,20 @@ def cut_out(
 
     Args:
         pixels: Shape (height, width, 3), uint8, RGB.
-        bitmap: What to keep within the window.
+        bitmap: What to keep within the window, contiguous.
         window: What part of the image.
         background: What is around the objects; None makes it transparent, and black beneath.
 
     Returns:
         Shape (rows, columns, 3) RGB, or with transparency (rows, columns, 4) RGBA; uint8.
     """
-    part = pixels[window.slices]
+    part = np.ascontiguousarray(pixels[window.slices])
     rows, columns = bitmap.shape
     if background is None:
+        part = np.asarray(cv2.cvtColor(part, cv2.COLOR_RGB2RGBA), np.uint8)
         picture = np.zeros((rows, columns, 4), dtype=np.uint8)
-        picture[..., 3] = black_white(bitmap)
     else:
         picture = np.empty((rows, columns, 3), dtype=np.uint8)
         picture[:] = background
-    np.copyto(picture[..., :3], part, where=bitmap[..., None])
+    cv2.copyTo(part, bitmap.view(np.uint8), picture)
     return picture

@@ -17,6 +17,7 @@ from .packed_masks import PackedMask, Window
 from .palette import Colour, object_colour, outline_colour
 
 _IMAGE_SIDES_PER_OUTLINE = 320  # the line is this fraction of the shorter side wide
+_MIN_OUTLINE_PX = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def fill(
 
 
 def _outline_all(picture: NDArray[np.uint8], masks_by_object: Mapping[int, PackedMask]) -> None:
-    width_px = max(1, round(min(picture.shape[:2]) / _IMAGE_SIDES_PER_OUTLINE))
+    width_px = max(_MIN_OUTLINE_PX, round(min(picture.shape[:2]) / _IMAGE_SIDES_PER_OUTLINE))
     for object_id, mask in masks_by_object.items():
         _outline(picture, mask, outline_colour(object_id), width_px)
 

@@ -79,7 +79,7 @@ class PackedMask:
         window = object_window(bitmap)
         first = window.left // 8 * 8
         bits = np.packbits(bitmap[window.top : window.bottom, first : window.right], axis=1)
-        area_px = int(np.bitwise_count(bits).sum(dtype=np.int64))
+        area_px = _count(bits)
         size = ImageSize(width_px=bitmap.shape[1], height_px=bitmap.shape[0])
         return cls(size, window, area_px, bits)
 
@@ -113,14 +113,22 @@ class PackedMask:
         if Window(left, top, right, bottom).is_empty:
             return 0
         columns = left // 8, (right + 7) // 8
-        common = self._bytes(top, bottom, *columns) & other._bytes(top, bottom, *columns)
-        return int(np.bitwise_count(common).sum(dtype=np.int64))
+        return _count(self._bytes(top, bottom, *columns) & other._bytes(top, bottom, *columns))
 
     def _bytes(self, top: int, bottom: int, first: int, end: int) -> NDArray[np.uint8]:
         """Return the bits of rows and of columns counted in bytes of the whole bitmap."""
         offset = self.window.left // 8
         rows = slice(top - self.window.top, bottom - self.window.top)
         return self.bits[rows, first - offset : end - offset]
+
+
+def _count(bits: NDArray[np.uint8]) -> int:
+    """Return the number of bits that are set in a contiguous array."""
+    flat = bits.ravel()
+    words = flat.size // 8 * 8
+    return int(np.bitwise_count(flat[:words].view(np.uint64)).sum(dtype=np.int64)) + int(
+        np.bitwise_count(flat[words:]).sum(dtype=np.int64)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,20 @@ def test_small_bitmaps_encode_as_pycocotools_does(bitmap: Bitmap) -> None:
     assert_matches_reference(bitmap)
 
 
+def test_ten_thousand_random_bitmaps_encode_as_pycocotools_does() -> None:
+    random = np.random.default_rng(20261121)
+    for number in range(10_000):
+        height, width = (int(side) for side in random.integers(1, 96, size=2))
+        if number % 20 == 0:
+            height, width = height * 5, width * 5
+        seed = int(random.integers(2**32))
+        if number % 3 == 0:
+            bitmap = blobs(height, width, seed)
+        else:
+            bitmap = noise(height, width, seed, density=float(random.random() ** 3))
+        assert rle.encode_rle(bitmap) == reference_counts(bitmap), (number, height, width)
+
+
 # Small bitmaps are transposed; these are large enough for the path that sorts runs.
 @settings(max_examples=200, deadline=None)
 @given(bitmaps())
