@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -106,6 +106,7 @@ class AutoSegmentationService:
         yield await run.result((), announced.indices)
 
     async def _start(self, request: AutoSegmentRequest, caller: Caller) -> _Run:
+        started = time.perf_counter()
         model = self._models.resolve(request.model)
         self._models.require(model, frozenset({PromptKind.POINT}))
         _check_points(request.options, self._limits.max_points)
@@ -121,6 +122,7 @@ class AutoSegmentationService:
             pixel_executor=self._pixels,
             observer=self._observer,
             limits=self._limits,
+            started=started,
         )
 
 
@@ -133,13 +135,13 @@ class _Image:
 
 @dataclass(slots=True)
 class _Spent:
-    """Where a run's time went, in seconds."""
+    """When a run began, on `time.perf_counter`'s clock, and where its time went, in seconds."""
 
+    started: float
     queue_s: float = 0.0
     encode_s: float = 0.0
     prompt_s: float = 0.0
     postprocess_s: float = 0.0
-    started: float = field(default_factory=time.perf_counter)
 
 
 class _Run:
@@ -156,6 +158,7 @@ class _Run:
         pixel_executor: BoundedExecutor,
         observer: Observer,
         limits: AutoSegmentLimits,
+        started: float,
     ) -> None:
         self._request = request
         self._caller = caller
@@ -175,7 +178,7 @@ class _Run:
             budget_bytes=limits.budget_bytes,
         )
         self._cleaned: dict[Candidate, CleanMask] = {}
-        self._spent = _Spent()
+        self._spent = _Spent(started)
         self._updates_made = 0
 
     async def search(self) -> AsyncGenerator[PointsDone, None]:

@@ -1,8 +1,7 @@
 """The masks that automatic segmentation holds while it runs, and which of them count.
 
-Masks are held at the model's resolution and only as far as they reach. What is measured of them,
-stability and box, is measured at the image's resolution up to a bound: on the model's own grid
-both are off by enough to change which masks stay.
+Masks are held at the model's resolution and only as far as they reach; their stability and boxes
+are measured once, at a resolution close to the image's, and the choice works on these.
 """
 
 from __future__ import annotations
@@ -17,12 +16,10 @@ from numpy.typing import NDArray
 from .box_suppression import suppress
 from .geometry import Box, ImageSize, Point
 from .logits import MaskLogits
+from .mask_measures import stability_score
 from .packed_masks import Window
 from .point_grid import Crop
-from .proposals import Proposal, ProposalCriteria
-
-_MEASURING_SIDE_PX = 1024
-"""Larger masks are measured at this size: boxes are then off by a pixel or two of thousands."""
+from .proposals import Proposal, ProposalCriteria, measuring_size
 
 _EDGE_PX = 20.0
 """A mask that comes so close to the edge of its crop goes on beyond it and is not wanted."""
@@ -105,13 +102,13 @@ def measure(
     """
     found = []
     for proposal in proposals:
-        measured = _measure(proposal.logits, crop.size, criteria.stability_score_offset)
+        measured = _measure(proposal.logits, crop.size, criteria)
         if measured is None:
             continue
         stability, box = measured
         corner = np.array([crop.window.left, crop.window.top], dtype=np.float32)
         box += np.tile(corner, 2)
-        if stability < criteria.stability_score_thresh or _is_cut_off(box, crop.window, image):
+        if _is_cut_off(box, crop.window, image):
             continue
         x, y = points[proposal.point] + corner
         found.append(
@@ -127,21 +124,23 @@ def measure(
 
 
 def _measure(
-    logits: MaskLogits, size: ImageSize, offset: float
+    logits: MaskLogits, size: ImageSize, criteria: ProposalCriteria
 ) -> tuple[float, NDArray[np.float32]] | None:
-    """Return stability and box; None for a mask without a pixel."""
+    """Return stability and box; None for a mask that is not stable or has no pixel."""
     region = _pixels_of(logits.window, size)
     if region is None:
         return None
-    scale = min(1.0, _MEASURING_SIDE_PX / max(region.width, region.height))
-    columns, rows = max(1, round(region.width * scale)), max(1, round(region.height * scale))
-    values = logits.resample(region, columns, rows)
+    grid = measuring_size(ImageSize(int(region.width), int(region.height)))
+    values = logits.resample(region, grid.width_px, grid.height_px)
+    stability = stability_score(values, criteria.stability_score_offset)
+    if stability < criteria.stability_score_thresh:
+        return None
     left, top, width, height = cv2.boundingRect((values > 0).view(np.uint8))
     if width == 0:
         return None
-    larger = int(np.count_nonzero(values > -offset))
-    stability = int(np.count_nonzero(values > offset)) / larger
-    step = np.array([region.width / columns, region.height / rows], dtype=np.float32)
+    step = np.array(
+        [region.width / grid.width_px, region.height / grid.height_px], dtype=np.float32
+    )
     corners = np.array([[left, top], [left + width, top + height]], dtype=np.float32) * step
     corners[1] -= 1
     box = corners + np.array([region.x_min, region.y_min], dtype=np.float32)

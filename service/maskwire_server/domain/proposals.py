@@ -14,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .engine import ImageEmbedding, SegmentationEngine
+from .geometry import ImageSize
 from .logits import MaskLogits
 from .prompts import ObjectPrompts
 
 _POINTS_AT_ONCE = 16
 """Points that one call decodes for engines without proposals of their own: other callers wait."""
+
+_MEASURING_SIDE_PX = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,19 @@ class DecodedProposals(ProposingEngine):
             for candidate in answer.candidates
             if candidate.predicted_iou > criteria.pred_iou_thresh or criteria.pred_iou_thresh == 0
         )
+
+
+def measuring_size(region: ImageSize) -> ImageSize:
+    """Return the size at which masks over a region of the image are measured.
+
+    It is the region's own as far as 1024 px: stability and boxes on a model's own coarse grid are
+    off by enough to change which masks stay, and beyond it boxes are off by a pixel or two.
+    """
+    scale = min(1.0, _MEASURING_SIDE_PX / max(region.width_px, region.height_px))
+    return ImageSize(
+        width_px=max(1, round(region.width_px * scale)),
+        height_px=max(1, round(region.height_px * scale)),
+    )
 
 
 def proposing(engine: SegmentationEngine) -> ProposingEngine:
