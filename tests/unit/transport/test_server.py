@@ -64,7 +64,8 @@ def make_server(segmentation: Any, **grpc_settings: Any) -> GrpcServer:
         limits=LimitSettings(),
     )
     models: Any = None
-    return build_server(settings, DomainServices(segmentation, models), Metrics())
+    everything: Any = None
+    return build_server(settings, DomainServices(segmentation, models, everything), Metrics())
 
 
 @asynccontextmanager
@@ -171,8 +172,9 @@ async def test_health_answers_when_calls_are_refused():
     segmentation = Segmentation()
     settings = Settings(grpc=GrpcSettings(port=0), limits=LimitSettings(max_in_flight_calls=1))
     models: Any = None
+    everything: Any = None
     service: Any = segmentation
-    server = build_server(settings, DomainServices(service, models), Metrics())
+    server = build_server(settings, DomainServices(service, models, everything), Metrics())
     port = await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         taken = asyncio.ensure_future(ask(channel))
