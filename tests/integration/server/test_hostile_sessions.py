@@ -284,8 +284,8 @@ class SessionMachine(RuleBasedStateMachine):
 @pytest.mark.parametrize(
     ("examples", "steps"),
     [
-        (12, 30),
-        pytest.param(150, 60, marks=pytest.mark.robustness),
+        (60, 50),
+        pytest.param(600, 100, marks=pytest.mark.robustness),
     ],
 )
 def test_any_order_of_anything(server: SessionServer, examples: int, steps: int) -> None:
