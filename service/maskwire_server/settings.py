@@ -227,7 +227,7 @@ class StorageSettings(_Group):
     upload_time_to_live_s: float = Field(default=86400.0, gt=0, le=366 * 86400)
     """How long an unfinished upload on which nothing happens is kept, in seconds."""
     upload_idle_s: float = Field(default=60.0, gt=0)
-    """How long the stream of an upload may send nothing before it is ended, in seconds."""
+    """How long an upload may send nothing, or less than 64 KiB, before it is ended, in seconds."""
     max_uploads: int = Field(default=16, ge=1)
     """Uploads that run at a time, each with up to 24 MiB of memory; more are refused."""
     sweep_interval_s: float = Field(default=600.0, gt=0)

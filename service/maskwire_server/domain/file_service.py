@@ -22,6 +22,9 @@ from .uploads import Upload, UploadBeginning, UploadStore
 PART_BYTES = 8 * 2**20
 """Bytes of an upload that are gathered before they are kept: what a broken stream sends again."""
 
+_LEAST_BYTES = 2**16
+"""What an upload must send in the time that it may send nothing, so that none just trickles."""
+
 _RETRY_UPLOAD_AFTER = timedelta(seconds=1)
 
 UploadMessage = UploadBeginning | bytes
@@ -173,8 +176,8 @@ class _Receiver:
         self._caller = caller
         self._upload = upload
         self._hasher = hashlib.sha256()
-        self._chunks: list[bytes] = []
-        self._gathered = 0
+        # One buffer, not a list: a list of tiny chunks would take many times their size.
+        self._gathered = bytearray()
         self._keeping: asyncio.Task[None] | None = None
 
     async def receive(self, messages: AsyncIterator[UploadMessage]) -> StoredFile:
@@ -189,9 +192,8 @@ class _Receiver:
             position += len(message)
             if position > size:
                 raise invalid_field("chunk", f"there are more than description.size_bytes ({size})")
-            self._chunks.append(message)
-            self._gathered += len(message)
-            if self._gathered >= PART_BYTES:
+            self._gathered += message
+            if len(self._gathered) >= PART_BYTES:
                 await self._keep_part()
         await self._keep_part()
         await self._settle()
@@ -210,12 +212,12 @@ class _Receiver:
 
     async def _keep_part(self) -> None:
         await self._settle()
-        if self._chunks:
-            chunks, self._chunks, self._gathered = self._chunks, [], 0
-            self._keeping = asyncio.create_task(self._keep(chunks))
+        if self._gathered:
+            gathered, self._gathered = self._gathered, bytearray()
+            self._keeping = asyncio.create_task(self._keep(gathered))
 
-    async def _keep(self, chunks: list[bytes]) -> None:
-        part = (await self._executor.run(lambda: _join_and_hash(chunks, self._hasher))).value
+    async def _keep(self, gathered: bytearray) -> None:
+        part = (await self._executor.run(lambda: _freeze_and_hash(gathered, self._hasher))).value
         self._upload = await self._uploads.append(self._caller, self._upload, part)
 
     async def _settle(self) -> None:
@@ -234,8 +236,8 @@ class _Receiver:
         return await self._uploads.finish(self._caller, self._upload)
 
 
-def _join_and_hash(chunks: list[bytes], hasher: hashlib._Hash) -> bytes:
-    part = b"".join(chunks)
+def _freeze_and_hash(gathered: bytearray, hasher: hashlib._Hash) -> bytes:
+    part = bytes(gathered)
     hasher.update(part)
     return part
 
@@ -252,22 +254,35 @@ def _check_offset(offset: int, upload: Upload) -> None:
 async def _within(
     messages: AsyncIterator[UploadMessage], idle_s: float
 ) -> AsyncIterator[UploadMessage]:
-    """Yield messages, and give up on one that does not come in time.
+    """Yield messages, and give up on a stream that stands still or only trickles.
 
-    What waits for it is left to the end of the call: a cancelled read of grpc.aio leaks.
+    What waits for a message is left to the end of the call: a cancelled read of grpc.aio leaks.
     """
+    loop = asyncio.get_running_loop()
+    waited_s, received = 0.0, 0
     while True:
+        began = loop.time()
         arriving = asyncio.ensure_future(_next(messages))
         done, _ = await asyncio.wait((arriving,), timeout=idle_s)
+        waited_s += loop.time() - began
         if not done:
             arriving.add_done_callback(_ignore)
-            raise MaskwireError(
-                ErrorCode.DEADLINE_EXCEEDED, f"the upload sent nothing for {idle_s:g} s"
-            )
+            raise _too_slow(f"nothing for {idle_s:g} s")
         message = arriving.result()
         if message is None:
             return
         yield message
+        received += len(message) if isinstance(message, bytes) else 0
+        if waited_s > idle_s:
+            if received < _LEAST_BYTES:
+                raise _too_slow(f"less than {_LEAST_BYTES} bytes in {idle_s:g} s")
+            waited_s, received = 0.0, 0
+
+
+def _too_slow(sent: str) -> MaskwireError:
+    return MaskwireError(
+        ErrorCode.DEADLINE_EXCEEDED, f"the upload sent {sent} (storage.upload_idle_s); resume it"
+    )
 
 
 async def _next(messages: AsyncIterator[UploadMessage]) -> UploadMessage | None:

@@ -37,6 +37,9 @@ class FileSweeper:
                 swept = await self._files.sweep()
             except MaskwireError as error:
                 _log.warning("a sweep of the file store failed", error=error.message)
+            except Exception as error:
+                # An object that this version cannot read must not end the sweeping of the others.
+                _log.error("unexpected error in a sweep of the file store", exc_info=error)
             else:
                 if swept.expired_files or swept.leftovers:
                     _log.info("swept", expired=swept.expired_files, leftovers=swept.leftovers)

@@ -14,7 +14,7 @@ import grpc
 from .calls import Call
 
 _MAX_BYTES = 32 * 2**20
-_MAX_S = 1.0
+_MAX_S = 2.0
 _IDLE_S = 0.05
 
 

@@ -111,6 +111,14 @@ def _details(error: MaskwireError, request_id: str) -> Iterator[Message]:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromTimedelta(error.retry_after)
         yield retry
+    if error.code is ErrorCode.QUOTA_EXCEEDED:
+        yield error_details_pb2.QuotaFailure(
+            violations=[
+                error_details_pb2.QuotaFailure.Violation(
+                    subject=error.resource, description=_shortened(error.message)
+                )
+            ]
+        )
     if error.resource and error.code in _RESOURCE_TYPES:
         yield error_details_pb2.ResourceInfo(
             resource_type=_RESOURCE_TYPES[error.code], resource_name=_shortened(error.resource)

@@ -207,6 +207,46 @@ async def test_a_sweep_leaves_the_file_of_a_finished_upload(stores):
     assert await collect(stores.files.read(ALICE, file.name)) == data
 
 
+async def test_an_upload_that_trickles_is_ended_and_can_be_resumed(stores):
+    data = os.urandom(3000)
+    description = describe(data)
+
+    async def trickle():
+        async for message in stream(description, data, chunk=10):
+            await asyncio.sleep(0.01)
+            yield message
+
+    error = await refused(upload(stores, trickle(), upload_idle=timedelta(seconds=0.1)))
+    assert error.code is ErrorCode.DEADLINE_EXCEEDED
+    assert "storage.upload_idle_s" in error.message
+    held = await stores.uploads.find(ALICE, description.upload_id)
+    file = await upload(stores, stream(description, data, held.received_bytes))
+    assert await collect(stores.files.read(ALICE, file.name)) == data
+
+
+async def test_more_uploads_at_a_time_than_allowed_are_refused(stores):
+    service = stores.service(max_uploads=1)
+    accepted, go_on = asyncio.Event(), asyncio.Event()
+    data = os.urandom(100)
+
+    async def held_up():
+        yield UploadBeginning(describe(data), 0)
+        await go_on.wait()
+        yield data
+
+    async def note():
+        accepted.set()
+
+    first = asyncio.ensure_future(service.upload(held_up(), ALICE, note))
+    await accepted.wait()
+    error = await refused(service.upload(stream(describe(data), data), BOB, accept))
+    assert error.code is ErrorCode.OVERLOADED
+    assert error.retry_after is not None
+    go_on.set()
+    assert (await first).size_bytes == 100
+    await service.upload(stream(describe(data), data), BOB, accept)
+
+
 async def test_limits_hold_before_a_byte_is_sent(location):
     with opened(location, max_file_bytes=1000, max_tenant_bytes=10_000) as stores:
         error = await refused(upload(stores, stream(describe(b"x" * 1001), b"x" * 1001)))

@@ -23,7 +23,7 @@ from tests.support.sam2_checkpoints import Sam2Files
 from tests.support.server_process import ServerProcess, server_process
 
 CHUNK = 2**20
-MAX_FILE = 24 * 2**20
+MAX_FILE = 12 * 2**20
 DEADLINE_S = 60.0
 PICTURE = Path(__file__).parents[3] / "clients/python/pictures/demo.jpg"
 

@@ -58,6 +58,14 @@ def test_a_retry_delay_becomes_retry_info():
     assert retry.retry_delay.ToMilliseconds() == 250
 
 
+def test_a_used_up_quota_is_named():
+    error = MaskwireError(ErrorCode.QUOTA_EXCEEDED, "too much", resource="storage.max_tenant_bytes")
+    [failure] = _unpack(status_from_error(error, "r"), error_details_pb2.QuotaFailure)
+    assert [(one.subject, one.description) for one in failure.violations] == [
+        ("storage.max_tenant_bytes", "too much")
+    ]
+
+
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
