@@ -7,7 +7,7 @@ in masks are not filled; nor does upstream fill any unless its CUDA extension is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -123,26 +123,20 @@ class Sam2Tracker(ObjectTracker):
             raise ValueError(f"frame {frame} is not held")
         with self._computing():
             prompted = [self._prompted(frame, embedding, prompts) for prompts in objects]
-            answers = tuple(self._prompting.answer(embedding, prompted, multimask=multimask))
+            outputs: dict[int, FrameOutput] = {}
             shown: dict[int, PromptedObject] = {}
-            for answer in answers:
+            for answer in self._prompting.answer(embedding, prompted, multimask=multimask):
+                decoded = _outputs(answer.decoded, is_prompted=True)
+                outputs.update(zip(answer.indices, decoded, strict=True))
                 shown.update(self._shown(objects, answer))
-            outputs = {
-                objects[index].object_id: output
-                for answer in answers
-                for index, output in zip(
-                    answer.indices, _outputs(answer.decoded, is_prompted=True), strict=True
-                )
-            }
+            by_object = {prompts.object_id: outputs[index] for index, prompts in enumerate(objects)}
             if frame == self._latest:
-                for object_id, output in outputs.items():
-                    memory = self._objects.setdefault(object_id, ObjectMemory())
-                    memory.pending, memory.restarts = output, False
+                self._await_next_frame(by_object)
             else:
-                self._remember(embedding, tuple(outputs.values()), is_prompted=True)
-                for object_id, output in outputs.items():
+                self._remember(embedding, tuple(by_object.values()), is_prompted=True)
+                for object_id, output in by_object.items():
                     self._objects.setdefault(object_id, ObjectMemory()).settle(frame, output)
-                self._carry(tuple(outputs), frame)
+                self._carry(tuple(by_object), frame)
                 self._prune()
         return [shown[index] for index in range(len(objects))]
 
@@ -171,6 +165,12 @@ class Sam2Tracker(ObjectTracker):
     @property
     def _latest(self) -> int:
         return next(reversed(self._frames), -1)
+
+    def _await_next_frame(self, outputs: Mapping[int, FrameOutput]) -> None:
+        """Keep what prompts on the latest frame gave until the next one comes."""
+        for object_id, output in outputs.items():
+            memory = self._objects.setdefault(object_id, ObjectMemory())
+            memory.pending, memory.restarts = output, False
 
     def _prompted(
         self, frame: int, embedding: Sam2Embedding, prompts: ObjectPrompts
