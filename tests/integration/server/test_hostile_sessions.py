@@ -22,7 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from maskwire.v1 import geometry_pb2, prompt_pb2, realtime_pb2
+from maskwire.v1 import geometry_pb2, image_pb2, prompt_pb2, realtime_pb2
 from tests.support.session_server import SessionServer, Stream, session_server
 from tests.support.session_world import picture
 
@@ -111,7 +111,7 @@ class SessionMachine(RuleBasedStateMachine):
         message=st.sampled_from(
             [
                 control(end={}),
-                {"frame": realtime_pb2.SessionFrame(image={"data": b"x"})},
+                {"frame": realtime_pb2.SessionFrame(image=image_pb2.ImageSource(data=b"x"))},
                 {"prompts": realtime_pb2.SessionPrompts(prompts=[click(1)])},
                 {"config": realtime_pb2.SessionConfig(max_objects=0)},
                 {},
@@ -146,7 +146,9 @@ class SessionMachine(RuleBasedStateMachine):
         data = picture((2, RED), (20, BLUE), side=side) if is_picture else b"no picture"
         answer = self.say(
             frame=realtime_pb2.SessionFrame(
-                image={"data": data}, frame_id=number, prompts=[click(one) for one in object_ids]
+                image=image_pb2.ImageSource(data=data),
+                frame_id=number,
+                prompts=[click(one) for one in object_ids],
             )
         )
         if self.is_paused and not object_ids:
@@ -264,7 +266,7 @@ class SessionMachine(RuleBasedStateMachine):
             self.stream.say(
                 sequence=self.sequence,
                 frame=realtime_pb2.SessionFrame(
-                    image={"data": picture((2, RED), side=self.side or SIDE)},
+                    image=image_pb2.ImageSource(data=picture((2, RED), side=self.side or SIDE)),
                     frame_id=self.next_frame,
                 ),
             )
