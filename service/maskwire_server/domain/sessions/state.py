@@ -188,7 +188,12 @@ class SessionState:
         tracker = await self._tracker_for(size)
         multimask = self._config.mask_options.return_multiple_masks
 
+        starts_anew = request.replace and held is self._frames.latest
+
         def correct() -> Sightings:
+            if starts_anew:
+                known = set(tracker.object_ids)
+                tracker.clear_prompts([one.object_id for one in objects if one.object_id in known])
             return Sightings(
                 prompted=tuple(tracker.prompt(held.number, objects, multimask=multimask))
             )
