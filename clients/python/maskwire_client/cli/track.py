@@ -32,7 +32,8 @@ _REFERENCE = re.compile(r"(https?|s3|gs|az|data):|files/", re.IGNORECASE)
 DEFAULT_FOLDER = Path("maskwire-output")
 
 VideoArgument = Annotated[
-    str, typer.Argument(metavar="VIDEO", help="MP4, WebM or GIF: file, https: URI or files/...")
+    str,
+    typer.Argument(metavar="VIDEO", help="MP4, WebM or GIF: a file, or files/... of an upload."),
 ]
 PointOptions = Annotated[
     list[str] | None,

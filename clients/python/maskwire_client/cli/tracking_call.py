@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from .progress import work_progress
 from .tracking_record import TrackingRecord
 
 __all__ = ["TrackingCall", "follow"]
+
+_INLINE_BYTES = 32 * 2**20
+"""Files up to this size go with the call; a server takes 64 MiB in a message unless it is set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,31 +45,52 @@ class TrackingCall:
     render_overlay: bool
     timeout_s: float | None
 
-    def start(self, client: Client) -> VideoTrack:
-        """Begin the call.
+    @contextmanager
+    def start(self, client: Client) -> Iterator[VideoTrack]:
+        """Give the call in progress; a large file is uploaded first, and deleted at the end.
 
         Raises:
             CommandFailure: The file cannot be read.
+            MaskwireError: The file cannot be uploaded.
         """
         try:
-            return client.track_video(
-                self.video,
-                points=self.points,
-                boxes=self.boxes,
-                masks=self.masks,
-                texts=self.texts,
-                model=self.model,
-                direction=self.direction,
-                start_frame=self.start_frame,
-                end_frame=self.end_frame,
-                stride=self.stride,
-                encoding=self.encoding,
-                render_overlay=self.render_overlay,
-                timeout_s=self.timeout_s,
-            )
+            with ExitStack() as resources:
+                video = self.video
+                if isinstance(video, Path) and video.stat().st_size > _INLINE_BYTES:
+                    video = resources.enter_context(_uploaded(client, video))
+                yield resources.enter_context(self._track(client, video))
         except (OSError, ValueError) as error:
             text = f"the video cannot be sent: {error}"
             raise CommandFailure(text, ExitCode.USAGE) from error
+
+    def _track(self, client: Client, video: Path | ImageReference) -> VideoTrack:
+        return client.track_video(
+            video,
+            points=self.points,
+            boxes=self.boxes,
+            masks=self.masks,
+            texts=self.texts,
+            model=self.model,
+            direction=self.direction,
+            start_frame=self.start_frame,
+            end_frame=self.end_frame,
+            stride=self.stride,
+            encoding=self.encoding,
+            render_overlay=self.render_overlay,
+            timeout_s=self.timeout_s,
+        )
+
+
+@contextmanager
+def _uploaded(client: Client, file: Path) -> Iterator[ImageReference]:
+    """Give the name of a file on the server, where it stays no longer than it is needed."""
+    stored = client.upload(file)
+    try:
+        yield ImageReference(stored.name)
+    finally:
+        # A server that is gone deletes it too, when it expires.
+        with suppress(MaskwireError):
+            client.delete_file(stored)
 
 
 def follow(
