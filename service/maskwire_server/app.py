@@ -122,7 +122,7 @@ class Application:
                 ),
                 models=models,
                 auto_segmentation=AutoSegmentationService(
-                    models, images, pixels, metrics, auto_segment_limits(settings)
+                    models, images, pixels, pictures, metrics, auto_segment_limits(settings)
                 ),
                 sessions=sessions,
                 files=files.service,

@@ -20,6 +20,7 @@ from maskwire_server.domain.geometry import ImageSize
 from maskwire_server.domain.image_access import ImageAccess
 from maskwire_server.domain.images import ImageLimits
 from maskwire_server.domain.models import ModelRegistry, ServedModel
+from maskwire_server.domain.picture_delivery import PictureLimits, PictureMaker
 from maskwire_server.domain.rle import decode_rle
 from maskwire_server.observability.metrics import Metrics
 
@@ -39,7 +40,12 @@ def auto_segmentation(engine: SegmentationEngine) -> Iterator[AutoSegmentationSe
     models = ModelRegistry([ServedModel(engine, device, is_default=True)])
     try:
         yield AutoSegmentationService(
-            models, images, pixels, metrics, AutoSegmentLimits(1 << 20, _BUDGET_BYTES)
+            models,
+            images,
+            pixels,
+            PictureMaker(pixels, None, PictureLimits(_BUDGET_BYTES, _BUDGET_BYTES)),
+            metrics,
+            AutoSegmentLimits(1 << 20, _BUDGET_BYTES),
         )
     finally:
         device.close()

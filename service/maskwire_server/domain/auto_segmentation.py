@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from .geometry import ImageSize
 from .postprocessing import PostprocessOptions
 from .proposals import ProposalCriteria
-from .renderings import Picture, RenderingRequest
+from .renderings import Delivery, Picture, RenderingRequest
 from .segmentation import ImageInfo, ImageSource, MaskOptions, SegmentedMask, Timings
 
 
@@ -66,6 +66,9 @@ class AutoSegmentRequest:
         mask_options: How to return the masks; how many is not decided there.
         postprocess: What to change in the masks first.
         renderings: Pictures to make.
+        delivery: How pictures reach the caller.
+        inference_size_px: Longest side of the image, and of each crop, that the model sees; None
+            means as they are.
     """
 
     image: ImageSource
@@ -74,6 +77,8 @@ class AutoSegmentRequest:
     mask_options: MaskOptions = field(default_factory=MaskOptions)
     postprocess: PostprocessOptions = field(default_factory=PostprocessOptions)
     renderings: tuple[RenderingRequest, ...] = ()
+    delivery: Delivery = Delivery.INLINE
+    inference_size_px: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

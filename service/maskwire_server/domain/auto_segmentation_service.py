@@ -32,13 +32,15 @@ from .errors import ErrorCode, MaskwireError, invalid_field
 from .executor import BoundedExecutor, Completed
 from .geometry import ImageSize
 from .image_access import EncodedImage, ImageAccess, LocatedImage
+from .inference_size import enlarge_proposals, reduce_points, shown_to_model
 from .models import ModelRegistry, ServedModel
 from .observer import Observer
+from .picture_delivery import PictureMaker
 from .point_grid import Crop, crops, point_grid, points_per_side
 from .prompts import PromptKind
 from .proposal_pool import Candidate, ProposalPool, measure
 from .proposals import ProposalBatch, proposing
-from .renderings import Picture, check_renderings, draw, needs_image
+from .renderings import Picture, check_renderings, needs_image
 from .segmentation import Caller, MaskOptions, SegmentedMask, Timings
 
 _MASKS_AT_ONCE = 16
@@ -58,12 +60,14 @@ class AutoSegmentationService:
         models: ModelRegistry,
         images: ImageAccess,
         pixel_executor: BoundedExecutor,
+        pictures: PictureMaker,
         observer: Observer,
         limits: AutoSegmentLimits,
     ) -> None:
         self._models = models
         self._images = images
         self._pixels = pixel_executor
+        self._pictures = pictures
         self._observer = observer
         self._limits = limits
 
@@ -110,8 +114,13 @@ class AutoSegmentationService:
         model = self._models.resolve(request.model)
         self._models.require(model, frozenset({PromptKind.POINT}))
         _check_points(request.options, self._limits.max_points)
+        self._pictures.check(request.delivery)
         located = await self._images.locate(request.image, caller)
-        encoded, cached = await self._images.embedding(located, model, caller)
+        if needs_image(request.renderings) or request.options.crop_n_layers:
+            located = await self._images.decode(located, caller)
+        encoded, cached = await self._images.embedding(
+            located, model, caller, longest_side_px=request.inference_size_px
+        )
         check_renderings(request.renderings, encoded.info.size)
         return _Run(
             request=request,
@@ -120,6 +129,7 @@ class AutoSegmentationService:
             image=_Image(located, encoded, cached),
             images=self._images,
             pixel_executor=self._pixels,
+            pictures=self._pictures,
             observer=self._observer,
             limits=self._limits,
             started=started,
@@ -156,6 +166,7 @@ class _Run:
         image: _Image,
         images: ImageAccess,
         pixel_executor: BoundedExecutor,
+        pictures: PictureMaker,
         observer: Observer,
         limits: AutoSegmentLimits,
         started: float,
@@ -166,6 +177,7 @@ class _Run:
         self._image = image
         self._images = images
         self._pixels = pixel_executor
+        self._pictures = pictures
         self._observer = observer
         self._budget_bytes = limits.budget_bytes
         options = request.options
@@ -185,14 +197,12 @@ class _Run:
         """Look at every point of every crop, and tell after each batch how far it is."""
         options = self._request.options
         total, done = _points_in_all(options, self._crops), 0
-        whole_pixels: NDArray[np.uint8] | None = None
         for crop in self._crops:
             self._pool.start_crop(crop)
             embedding: ImageEmbedding = self._image.encoded.embedding
             if crop.layer:
-                if whole_pixels is None:
-                    whole_pixels = await self._images.pixels(self._image.located, self._caller)
-                embedding = await self._encode(whole_pixels, crop)
+                pixels = await self._images.pixels(self._image.located, self._caller)
+                embedding = await self._encode(pixels, crop)
             async for settled in self._search_crop(crop, embedding):
                 done += settled
                 yield PointsDone(done, total)
@@ -204,9 +214,13 @@ class _Run:
     ) -> AsyncGenerator[int, None]:
         options, criteria = self._request.options, self._request.options.criteria
         points = point_grid(_points_of_layer(options, crop.layer), crop.size)
-        batches = proposing(self._model.engine).propose(embedding, points, criteria)
+        seen = embedding.image_size
+        shown = points if seen == crop.size else reduce_points(points, crop.size, seen)
+        batches = proposing(self._model.engine).propose(embedding, shown, criteria)
         while (batch := await self._next(batches)) is not None:
             proposals = batch.proposals
+            if seen != crop.size:
+                proposals = enlarge_proposals(proposals, seen, crop.size)
             if proposals:
                 measured = await self._pixels.run(
                     lambda: measure(proposals, points, crop, self.size, criteria),  # noqa: B023
@@ -225,11 +239,14 @@ class _Run:
         return ran.value
 
     async def _encode(self, pixels: NDArray[np.uint8], crop: Crop) -> ImageEmbedding:
-        part = np.ascontiguousarray(pixels[crop.window.slices])
-        encoded = await self._model.executor.run(
-            lambda: self._model.engine.encode(part), is_refusable=False
+        longest = self._request.inference_size_px
+        part = await self._pixels.run(
+            lambda: shown_to_model(pixels[crop.window.slices], longest), is_refusable=False
         )
-        self._spent.queue_s += encoded.queue_s
+        encoded = await self._model.executor.run(
+            lambda: self._model.engine.encode(part.value), is_refusable=False
+        )
+        self._spent.queue_s += part.queue_s + encoded.queue_s
         self._spent.encode_s += encoded.run_s
         self._observer.stage_finished("encode", self._model.description.name, encoded.run_s)
         return encoded.value
@@ -322,13 +339,14 @@ class _Run:
             return ()
         masks = await self.counting()
         shown = drawables(masks, indices if indices is not None else range(len(masks)))
-        image = self._image.located
-        pixels = await self._images.pixels(image, self._caller) if needs_image(renderings) else None
-        drawn = await self._pixels.run(
-            lambda: tuple(draw(renderings, self.size, pixels, shown)), is_refusable=False
+        decoded, delivery = self._image.located.decoded, self._request.delivery
+        pixels = decoded.value if decoded is not None else None
+        made = await self._pictures.make(
+            renderings, delivery, self.size, pixels, shown, self._caller
         )
-        self._note_pixel_work(drawn)
-        return drawn.value
+        self._spent.queue_s += made.queue_s
+        self._spent.postprocess_s += made.run_s
+        return made.pictures
 
     def _note_pixel_work(self, work: Completed[Any]) -> None:
         self._spent.queue_s += work.queue_s

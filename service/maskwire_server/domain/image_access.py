@@ -26,7 +26,7 @@ from .images import (
     image_digest,
     parse_data_uri,
 )
-from .inference_size import reduce_pixels, reduced_size
+from .inference_size import shown_to_model
 from .models import ServedModel
 from .observer import Observer
 from .segmentation import Caller, ImageDigest, ImageInfo, ImageSource, ImageUri, InlineImage
@@ -306,9 +306,9 @@ class ImageAccess:
         height, width = pixels.shape[:2]
         size = ImageSize(width_px=width, height_px=height)
         self._images.put((caller.tenant, image.digest), data)
-        seen = size if longest_side_px is None else reduced_size(size, longest_side_px)
-        if seen != size:
-            pixels = (await self._pixels.run(lambda: reduce_pixels(pixels, seen))).value
+        if longest_side_px is not None:
+            shown = await self._pixels.run(lambda: shown_to_model(decoded.value, longest_side_px))
+            pixels = shown.value
         encoded = await model.executor.run(lambda: model.engine.encode(pixels))
         name = model.description.name
         self._observer.stage_finished("decode", name, decoded.run_s)

@@ -17,6 +17,7 @@ from .engine import MaskCandidate, ObjectPrediction
 from .geometry import Box, ImageSize
 from .logits import MaskLogits
 from .prompts import ObjectPrompts
+from .proposals import Proposal
 
 
 def reduced_size(size: ImageSize, longest_side_px: int) -> ImageSize:
@@ -30,9 +31,17 @@ def reduced_size(size: ImageSize, longest_side_px: int) -> ImageSize:
     )
 
 
-def reduce_pixels(pixels: NDArray[np.uint8], size: ImageSize) -> NDArray[np.uint8]:
-    """Return a smaller copy of an image of shape (height, width, 3), by averaging areas."""
-    reduced = cv2.resize(pixels, (size.width_px, size.height_px), interpolation=cv2.INTER_AREA)
+def shown_to_model(pixels: NDArray[np.uint8], longest_side_px: int | None) -> NDArray[np.uint8]:
+    """Return what a model sees of an image of shape (height, width, 3), contiguous.
+
+    That is a smaller copy, each pixel the average of the area that it covers, of an image with a
+    longer side; the image itself of others, and where there is no limit.
+    """
+    size = ImageSize(width_px=pixels.shape[1], height_px=pixels.shape[0])
+    seen = size if longest_side_px is None else reduced_size(size, longest_side_px)
+    if seen == size:
+        return np.ascontiguousarray(pixels)
+    reduced = cv2.resize(pixels, (seen.width_px, seen.height_px), interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(reduced, dtype=np.uint8)
 
 
@@ -46,18 +55,28 @@ def reduce_prompts(
         size: Size of the image.
         reduced: Size of the copy.
     """
-    scale = np.array(
-        [reduced.width_px / size.width_px, reduced.height_px / size.height_px], dtype=np.float32
-    )
     return tuple(
         replace(
             one,
-            points=one.points * scale,
+            points=reduce_points(one.points, size, reduced),
             box=None if one.box is None else _moved(one.box, size, reduced),
             mask=None if one.mask is None else _reduce_mask(one.mask, size, reduced),
         )
         for one in objects
     )
+
+
+def reduce_points(
+    points: NDArray[np.float32], size: ImageSize, reduced: ImageSize
+) -> NDArray[np.float32]:
+    """Bring points, shape (n, 2), from the frame of an image into that of its smaller copy."""
+    scale = (reduced.width_px / size.width_px, reduced.height_px / size.height_px)
+    return points * np.array(scale, dtype=np.float32)
+
+
+def move_logits(logits: MaskLogits, source: ImageSize, target: ImageSize) -> MaskLogits:
+    """Bring logits from the frame of an image into that of a larger or smaller copy."""
+    return MaskLogits(logits.values, _moved(logits.window, source, target))
 
 
 def enlarge_predictions(
@@ -68,10 +87,7 @@ def enlarge_predictions(
         ObjectPrediction(
             prediction.object_id,
             tuple(
-                MaskCandidate(
-                    MaskLogits(one.logits.values, _moved(one.logits.window, reduced, size)),
-                    one.predicted_iou,
-                )
+                MaskCandidate(move_logits(one.logits, reduced, size), one.predicted_iou)
                 for one in prediction.candidates
             ),
         )
@@ -79,11 +95,18 @@ def enlarge_predictions(
     ]
 
 
+def enlarge_proposals(
+    proposals: Iterable[Proposal], reduced: ImageSize, size: ImageSize
+) -> tuple[Proposal, ...]:
+    """Bring proposals from the frame of the smaller copy back into that of the picture."""
+    return tuple(replace(one, logits=move_logits(one.logits, reduced, size)) for one in proposals)
+
+
 def _reduce_mask(
     mask: NDArray[np.bool_] | MaskLogits, size: ImageSize, reduced: ImageSize
 ) -> NDArray[np.bool_] | MaskLogits:
     if isinstance(mask, MaskLogits):
-        return MaskLogits(mask.values, _moved(mask.window, size, reduced))
+        return move_logits(mask, size, reduced)
     share = cv2.resize(
         mask.view(np.uint8) * np.uint8(255),
         (reduced.width_px, reduced.height_px),

@@ -159,7 +159,7 @@ def draw(
     pixels: NDArray[np.uint8] | None,
     masks: Sequence[DrawableMask],
 ) -> Iterator[Picture]:
-    """Draw and encode pictures, lazily, in the order of the requests and, within one, of the masks.
+    """Draw and encode pictures, lazily, in the order of the requests; within one, by index.
 
     Args:
         requests: What to draw.
@@ -230,15 +230,19 @@ class _Drawing:
             background = (rgb >> 16 & 0xFF, rgb >> 8 & 0xFF, rgb & 0xFF)
         return cut_out(self.pixels, bitmap, window, background)
 
+    def _in_order(self) -> list[DrawableMask]:
+        """Return the masks as the result lists them, whatever order they are drawn in."""
+        return sorted(self.masks, key=lambda one: one.index)
+
     def _crops(self) -> Iterator[Picture]:
-        for one in self.masks:
+        for one in self._in_order():
             if one.alternative == 0 and not one.mask.window.is_empty:
                 bitmap = one.mask.crop()
                 kept = ~bitmap if self.request.invert else bitmap
                 yield self._picture(self._cut_out(kept, one.mask.window), one)
 
     def _individual_masks(self) -> Iterator[Picture]:
-        for one in self.masks:
+        for one in self._in_order():
             bitmap = union([one.mask], self.size, invert=self.request.invert)
             yield self._picture(black_white(bitmap), one)
 
@@ -252,7 +256,7 @@ class _Drawing:
     def _annotations(self) -> Picture:
         return Picture(
             style=self.request.style,
-            content=coco_document(self.masks, self.size),
+            content=coco_document(self._in_order(), self.size),
             content_type=_JSON_TYPE,
             file_name=f"{self._stem()}.json",
             size=None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from maskwire.v1 import file_pb2, segmentation_pb2
+from maskwire.v1 import segmentation_pb2
 
 from ...domain.auto_segmentation import (
     AutoSegmentEvent,
@@ -17,12 +17,10 @@ from ...domain.proposals import ProposalCriteria
 from .images import image_source_from_proto
 from .masks import postprocess_options_from_proto
 from .processing import processing_info_to_proto
-from .renderings import picture_to_proto, renderings_from_proto
+from .renderings import delivery_from_proto, picture_to_proto, renderings_from_proto
 from .segmentation import mask_options_from_proto, segmented_mask_to_proto
-from .unserved import not_served
 
 _DEFAULTS = AutoSegmentOptions()
-_INLINE = (file_pb2.DELIVERY_UNSPECIFIED, file_pb2.DELIVERY_INLINE)
 
 
 def auto_segment_request_from_proto(
@@ -39,8 +37,6 @@ def auto_segment_request_from_proto(
         MaskwireError: `INVALID_ARGUMENT` for what is malformed, `UNIMPLEMENTED` for what this
             version does not serve; both name the field.
     """
-    if message.delivery not in _INLINE:
-        raise not_served(f"{field}delivery")
     return AutoSegmentRequest(
         image=image_source_from_proto(message.image, f"{field}image"),
         model=message.model or None,
@@ -48,6 +44,10 @@ def auto_segment_request_from_proto(
         mask_options=mask_options_from_proto(message.mask_options),
         postprocess=postprocess_options_from_proto(message.postprocess, f"{field}postprocess"),
         renderings=renderings_from_proto(message.renderings, f"{field}renderings"),
+        delivery=delivery_from_proto(message.delivery),
+        inference_size_px=(
+            message.inference_size_px if message.HasField("inference_size_px") else None
+        ),
     )
 
 
