@@ -263,10 +263,10 @@ async def _within(
     while True:
         began = loop.time()
         arriving = asyncio.ensure_future(_next(messages))
+        arriving.add_done_callback(_ignore)
         done, _ = await asyncio.wait((arriving,), timeout=idle_s)
         waited_s += loop.time() - began
         if not done:
-            arriving.add_done_callback(_ignore)
             raise _too_slow(f"nothing for {idle_s:g} s")
         message = arriving.result()
         if message is None:

@@ -35,6 +35,10 @@ from .usage import FILE_OVERHEAD_BYTES
 _PAGE_TOKEN = re.compile(r"([0-9]{1,15})-([0-9a-f]{32})")
 _RECORDS_AT_A_TIME = 16
 
+# A request to a remote store must end within half a minute; what is larger goes in several.
+_LARGEST_SINGLE_PUT_BYTES = 32 * 2**20
+_SLICE_BYTES = 8 * 2**20
+
 
 class ObjectFileStore(FileStore):
     """Files as objects of one store; see `layout.py` for how they lie there."""
@@ -60,10 +64,11 @@ class ObjectFileStore(FileStore):
         file_id = new_file_id()
         key = layout.part_key(layout.file_folder(caller.tenant, file_id), 0)
         headers = {"Content-Type": content_type, "Content-Disposition": "attachment"}
-        if isinstance(data, bytes):
+        if isinstance(data, bytes) and len(data) <= _LARGEST_SINGLE_PUT_BYTES:
             size, digest = await self._put_bytes(caller, key, data, headers)
         else:
-            size, digest = await self._put_chunks(caller, key, data, headers)
+            chunks = _slices(data) if isinstance(data, bytes) else data
+            size, digest = await self._put_chunks(caller, key, chunks, headers)
         created, expires = self._shelf.times(time_to_live)
         file = StoredFile(
             name=f"{FILE_NAME_PREFIX}{file_id}",
@@ -218,6 +223,11 @@ async def _ahead(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 async def _next(blocks: AsyncIterator[bytes]) -> bytes | None:
     return await anext(blocks, None)
+
+
+async def _slices(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), _SLICE_BYTES):
+        yield data[start : start + _SLICE_BYTES]
 
 
 def _position(page_token: str) -> tuple[int, str] | None:

@@ -65,6 +65,13 @@ async def test_chunks_are_stored_as_one_file(stores, size):
     assert all(0 < len(chunk) <= MAX_CHUNK_BYTES for chunk in chunks)
 
 
+async def test_a_large_file_is_stored_in_one_piece_too(stores):
+    data = os.urandom(33 * 2**20)
+    file = await put(stores, data)
+    assert file.digest == f"sha256:{hashlib.sha256(data).hexdigest()}"
+    assert await collect(stores.files.read(ALICE, file.name)) == data
+
+
 @pytest.mark.parametrize(
     ("offset", "limit"),
     [(0, 1), (1, None), (2**20 - 1, 2), (2**21 + 5, 2**21), (3_000_000, 10), (3_000_000, None)],
