@@ -18,6 +18,14 @@ from .geometry import Box, ImageSize
 from .logits import MaskLogits
 from .mask_measures import area, bounding_box
 from .masks import MaskEncoding, encode_mask
+from .packed_masks import PackedMask
+from .postprocessing import (
+    PostprocessOptions,
+    ScoredMask,
+    is_good_enough,
+    to_bitmap,
+    without_overlaps,
+)
 from .segmentation import MaskOptions, ScoreKind, SegmentedMask
 from .tracking import ObjectSighting
 
@@ -96,9 +104,14 @@ class _SentMask:
 
 
 class ObjectHistory:
-    """How each object fared, and the mask last sent for it."""
+    """How each object fared, and the mask last sent for it.
 
-    def __init__(self) -> None:
+    Args:
+        postprocess: What to change in masks before they are looked at, and which of them to drop.
+    """
+
+    def __init__(self, postprocess: PostprocessOptions | None = None) -> None:
+        self._postprocess = postprocess or PostprocessOptions()
         self._visible: dict[int, bool] = {}
         self._sent: dict[int, _SentMask] = {}
 
@@ -110,8 +123,19 @@ class ObjectHistory:
     def observe(
         self, sightings: Sequence[ObjectSighting], size: ImageSize
     ) -> tuple[Observation, ...]:
-        """Bring sightings to the frame's resolution and tell how each object fares."""
-        return tuple(self._observe(sighting, size) for sighting in sightings)
+        """Bring sightings to the frame's resolution and tell how each object fares.
+
+        Those that postprocessing drops are left out, but what they are is remembered.
+        """
+        options = self._postprocess
+        observed = [self._observe(sighting, size) for sighting in sightings]
+        kept = [one for one in observed if is_good_enough(one.presence, options)]
+        if options.max_overlap_iou is None:
+            return tuple(kept)
+        packed = [
+            ScoredMask(PackedMask.pack(one.bitmap), one.object_id, one.presence) for one in kept
+        ]
+        return tuple(kept[index] for index in without_overlaps(packed, options))
 
     def has_changed(self, observations: Sequence[Observation], iou_threshold: float) -> bool:
         """Whether an answer is due that is sent on change only.
@@ -158,7 +182,7 @@ class ObjectHistory:
     def _observe(self, sighting: ObjectSighting, size: ImageSize) -> Observation:
         is_visible = sighting.presence >= VISIBLE_FROM
         bitmap = (
-            sighting.logits.to_bitmap(size)
+            to_bitmap(sighting.logits, size, self._postprocess)
             if is_visible
             else np.zeros((size.height_px, size.width_px), dtype=np.bool_)
         )

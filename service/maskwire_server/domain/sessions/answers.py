@@ -9,7 +9,8 @@ from ..engine import MaskCandidate
 from ..geometry import ImageSize
 from ..mask_measures import area, bounding_box, stability_score
 from ..masks import MaskEncoding, encode_mask
-from ..segmentation import MaskOptions, ScoreKind, SegmentedMask
+from ..postprocessing import to_bitmap
+from ..segmentation import ScoreKind, SegmentedMask
 from ..tracked_masks import ObjectHistory, TrackedMask
 from ..tracking import ObjectSighting, PromptedObject
 from .messages import SessionConfig
@@ -71,7 +72,7 @@ def make_masks(
             masks.append(mask)
         else:
             masks.append(_scored(mask, one.best))
-            masks += _alternatives(mask, one, size, options)
+            masks += _alternatives(mask, one, size, config)
     return tuple(
         replace(mask, mask=replace(mask.mask, index=index)) for index, mask in enumerate(masks)
     )
@@ -88,15 +89,16 @@ def _scored(mask: TrackedMask, candidate: MaskCandidate) -> TrackedMask:
 
 
 def _alternatives(
-    mask: TrackedMask, one: PromptedObject, size: ImageSize, options: MaskOptions
+    mask: TrackedMask, one: PromptedObject, size: ImageSize, config: SessionConfig
 ) -> Sequence[TrackedMask]:
+    options = config.mask_options
     if not options.return_multiple_masks:
         return ()
     others = [candidate for candidate in one.candidates if candidate is not one.best]
     others.sort(key=lambda candidate: -candidate.predicted_iou)
     return [
         TrackedMask(
-            mask=_alternative(one.object_id, rank, candidate, size, options),
+            mask=_alternative(one.object_id, rank, candidate, size, config),
             state=mask.state,
             unchanged=False,
             crop=None,
@@ -107,9 +109,10 @@ def _alternatives(
 
 
 def _alternative(
-    object_id: int, rank: int, candidate: MaskCandidate, size: ImageSize, options: MaskOptions
+    object_id: int, rank: int, candidate: MaskCandidate, size: ImageSize, config: SessionConfig
 ) -> SegmentedMask:
-    bitmap = candidate.logits.to_bitmap(size)
+    options = config.mask_options
+    bitmap = to_bitmap(candidate.logits, size, config.postprocess)
     wants_mask = options.encoding is not MaskEncoding.NONE
     return SegmentedMask(
         index=0,

@@ -12,6 +12,7 @@ from typing import TypeAlias
 from ..errors import MaskwireError
 from ..geometry import ImageSize
 from ..masks import EncodedRle
+from ..postprocessing import PostprocessOptions
 from ..prompts import Prompt
 from ..segmentation import ImageInfo, ImageSource, MaskOptions, Timings
 from ..tracked_masks import MaskDelta, TrackedMask
@@ -46,6 +47,7 @@ class SessionConfig:
         max_objects: Most objects at a time; None means the server's limit.
         held_frames: Frames before the latest that prompts may refer to.
         heartbeat_interval_s: Seconds of silence after which the server speaks; None means never.
+        postprocess: What to change in the masks first.
     """
 
     model: str | None = None
@@ -56,6 +58,7 @@ class SessionConfig:
     max_objects: int | None = None
     held_frames: int = 1
     heartbeat_interval_s: float | None = None
+    postprocess: PostprocessOptions = field(default_factory=PostprocessOptions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ class SessionState:
         self._images = images
         self._pixels = pixels
         self._observer = observer
-        self._history = ObjectHistory()
+        self._history = ObjectHistory(config.postprocess)
         self._seeds = SeedKeeper()
         self._frames = HeldFrames(limits.held_frames + 1)
         self._tracker: ObjectTracker | None = None

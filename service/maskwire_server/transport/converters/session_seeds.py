@@ -14,6 +14,7 @@ from maskwire.v1 import mask_pb2, realtime_pb2, session_snapshot_pb2
 
 from ...domain.errors import MaskwireError
 from ...domain.masks import EncodedRle, MaskEncoding
+from ...domain.postprocessing import PostprocessOptions
 from ...domain.segmentation import MaskOptions
 from ...domain.sessions.messages import (
     DropPolicy,
@@ -154,12 +155,25 @@ def _config_to_proto(config: SessionConfig) -> realtime_pb2.SessionConfig:
             mark_unchanged=config.mask_delta.mark_unchanged,
             crop_to_box=config.mask_delta.crop_to_box,
         ),
+        postprocess=_postprocess_to_proto(config.postprocess),
         max_objects=config.max_objects,
         held_frames=config.held_frames,
     )
     if config.heartbeat_interval_s is not None:
         message.heartbeat_interval.CopyFrom(duration_to_proto(config.heartbeat_interval_s))
     return message
+
+
+def _postprocess_to_proto(options: PostprocessOptions) -> mask_pb2.PostprocessOptions:
+    return mask_pb2.PostprocessOptions(
+        max_hole_area_px=options.max_hole_area_px,
+        min_region_area_px=options.min_region_area_px,
+        smoothing_radius_px=options.smoothing_radius_px,
+        morphological_cleanup=options.morphological_cleanup,
+        min_score=options.min_score,
+        max_overlap_iou=options.max_overlap_iou,
+        coarse_masks=options.coarse_masks,
+    )
 
 
 def _mask_options_to_proto(options: MaskOptions) -> mask_pb2.MaskOptions:
