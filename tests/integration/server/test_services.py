@@ -20,34 +20,28 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
 
 from maskwire.v1 import (
-    file_pb2,
-    file_pb2_grpc,
     job_service_pb2,
     job_service_pb2_grpc,
     mask_pb2,
     model_pb2,
     model_pb2_grpc,
-    realtime_pb2,
-    realtime_pb2_grpc,
     reconstruction_pb2,
     reconstruction_pb2_grpc,
     rendering_pb2,
     segmentation_pb2,
     segmentation_pb2_grpc,
-    video_pb2,
-    video_pb2_grpc,
 )
 from tests.integration.server.conftest import MODEL
 from tests.support.metrics_page import metrics_page, scraped
 
-SERVED = ("maskwire.v1.SegmentationService", "maskwire.v1.ModelService")
-UNSERVED = (
+SERVED = (
     "maskwire.v1.FileService",
-    "maskwire.v1.JobService",
+    "maskwire.v1.ModelService",
     "maskwire.v1.RealtimeService",
-    "maskwire.v1.ReconstructionService",
+    "maskwire.v1.SegmentationService",
     "maskwire.v1.VideoService",
 )
+UNSERVED = ("maskwire.v1.JobService", "maskwire.v1.ReconstructionService")
 DEADLINE_S = 120.0
 
 
@@ -150,25 +144,13 @@ def test_models_are_listed_and_described(channel):
 
 def test_services_without_an_implementation_answer_unimplemented(channel):
     calls = (
-        lambda: file_pb2_grpc.FileServiceStub(channel).GetFile(file_pb2.GetFileRequest()),
         lambda: job_service_pb2_grpc.JobServiceStub(channel).GetJob(
             job_service_pb2.GetJobRequest()
-        ),
-        lambda: next(
-            realtime_pb2_grpc.RealtimeServiceStub(channel).RunSession(
-                iter([realtime_pb2.RunSessionRequest()])
-            )
         ),
         lambda: next(
             reconstruction_pb2_grpc.ReconstructionServiceStub(channel).ReconstructBodies(
                 reconstruction_pb2.ReconstructBodiesRequest()
             )
-        ),
-        lambda: next(
-            video_pb2_grpc.VideoServiceStub(channel).TrackVideo(video_pb2.TrackVideoRequest())
-        ),
-        lambda: segmentation_pb2_grpc.SegmentationServiceStub(channel).AutoSegment(
-            segmentation_pb2.AutoSegmentRequest()
         ),
     )
     for call in calls:

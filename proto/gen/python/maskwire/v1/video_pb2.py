@@ -32,7 +32,7 @@ from maskwire.v1 import prompt_pb2 as maskwire_dot_v1_dot_prompt__pb2
 from maskwire.v1 import realtime_pb2 as maskwire_dot_v1_dot_realtime__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17maskwire/v1/video.proto\x12\x0bmaskwire.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\x1a\x16maskwire/v1/file.proto\x1a\x1amaskwire/v1/geometry.proto\x1a\x16maskwire/v1/mask.proto\x1a\x1cmaskwire/v1/processing.proto\x1a\x18maskwire/v1/prompt.proto\x1a\x1amaskwire/v1/realtime.proto\"Z\n\x0bVideoSource\x12\x1d\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x42\x07\xbaH\x04z\x02\x10\x01H\x00R\x04\x64\x61ta\x12\x1b\n\x03uri\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01H\x00R\x03uriB\x0f\n\x06source\x12\x05\xbaH\x02\x08\x01\"\x8d\x02\n\nFrameRange\x12\x1f\n\x0bstart_frame\x18\x01 \x01(\rR\nstartFrame\x12 \n\tend_frame\x18\x02 \x01(\rH\x00R\x08\x65ndFrame\x88\x01\x01\x12$\n\x06stride\x18\x03 \x01(\rB\x07\xbaH\x04*\x02(\x01H\x01R\x06stride\x88\x01\x01:}\xbaHz\x1ax\n\x0f\x66rame_range.end\x12*end_frame must be greater than start_frame\x1a\x39!has(this.end_frame) || this.end_frame > this.start_frameB\x0c\n\n_end_frameB\t\n\x07_stride\"\x8a\x04\n\x11TrackVideoRequest\x12\x36\n\x05video\x18\x01 \x01(\x0b\x32\x18.maskwire.v1.VideoSourceB\x06\xbaH\x03\xc8\x01\x01R\x05video\x12:\n\x07prompts\x18\x02 \x03(\x0b\x32\x13.maskwire.v1.PromptB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80 R\x07prompts\x12\x1e\n\x05model\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x05model\x12\x43\n\tdirection\x18\x04 \x01(\x0e\x32\x1b.maskwire.v1.TrackDirectionB\x08\xbaH\x05\x82\x01\x02\x10\x01R\tdirection\x12\x38\n\x0b\x66rame_range\x18\x05 \x01(\x0b\x32\x17.maskwire.v1.FrameRangeR\nframeRange\x12;\n\x0cmask_options\x18\x06 \x01(\x0b\x32\x18.maskwire.v1.MaskOptionsR\x0bmaskOptions\x12\x41\n\x0bpostprocess\x18\x07 \x01(\x0b\x32\x1f.maskwire.v1.PostprocessOptionsR\x0bpostprocess\x12%\n\x0erender_overlay\x18\x08 \x01(\x08R\rrenderOverlay\x12;\n\x08\x64\x65livery\x18\t \x01(\x0e\x32\x15.maskwire.v1.DeliveryB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x08\x64\x65livery\"\xfa\x01\n\x12TrackVideoResponse\x12.\n\x05video\x18\x01 \x01(\x0b\x32\x16.maskwire.v1.VideoInfoH\x00R\x05video\x12\x35\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x1d.maskwire.v1.VideoFrameResultH\x00R\x05\x66rame\x12:\n\x07summary\x18\x03 \x01(\x0b\x32\x1e.maskwire.v1.TrackVideoSummaryH\x00R\x07summary\x12\x36\n\x08progress\x18\x04 \x01(\x0b\x32\x1a.maskwire.v1.TrackProgressR\x08progressB\t\n\x07message\"\xd3\x01\n\tVideoInfo\x12*\n\x04size\x18\x01 \x01(\x0b\x32\x16.maskwire.v1.ImageSizeR\x04size\x12\x1f\n\x0b\x66rame_count\x18\x02 \x01(\rR\nframeCount\x12*\n\x11\x66rames_per_second\x18\x03 \x01(\x01R\x0f\x66ramesPerSecond\x12\x35\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64uration\x12\x16\n\x06\x64igest\x18\x05 \x01(\tR\x06\x64igest\"S\n\rTrackProgress\x12\x1f\n\x0b\x66rames_done\x18\x01 \x01(\rR\nframesDone\x12!\n\x0c\x66rames_total\x18\x02 \x01(\rR\x0b\x66ramesTotal\"\xab\x01\n\x10VideoFrameResult\x12\x1f\n\x0b\x66rame_index\x18\x01 \x01(\rR\nframeIndex\x12\x46\n\x11presentation_time\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x10presentationTime\x12.\n\x05masks\x18\x03 \x03(\x0b\x32\x18.maskwire.v1.TrackedMaskR\x05masks\"\xba\x01\n\x11TrackVideoSummary\x12=\n\roverlay_video\x18\x01 \x01(\x0b\x32\x18.maskwire.v1.FileContentR\x0coverlayVideo\x12/\n\x04info\x18\x02 \x01(\x0b\x32\x1b.maskwire.v1.ProcessingInfoR\x04info\x12\x35\n\x0c\x64\x65\x63ode_error\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusR\x0b\x64\x65\x63odeError*\x86\x01\n\x0eTrackDirection\x12\x1f\n\x1bTRACK_DIRECTION_UNSPECIFIED\x10\x00\x12\x1b\n\x17TRACK_DIRECTION_FORWARD\x10\x01\x12\x1c\n\x18TRACK_DIRECTION_BACKWARD\x10\x02\x12\x18\n\x14TRACK_DIRECTION_BOTH\x10\x03\x32_\n\x0cVideoService\x12O\n\nTrackVideo\x12\x1e.maskwire.v1.TrackVideoRequest\x1a\x1f.maskwire.v1.TrackVideoResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17maskwire/v1/video.proto\x12\x0bmaskwire.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\x1a\x16maskwire/v1/file.proto\x1a\x1amaskwire/v1/geometry.proto\x1a\x16maskwire/v1/mask.proto\x1a\x1cmaskwire/v1/processing.proto\x1a\x18maskwire/v1/prompt.proto\x1a\x1amaskwire/v1/realtime.proto\"Z\n\x0bVideoSource\x12\x1d\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x42\x07\xbaH\x04z\x02\x10\x01H\x00R\x04\x64\x61ta\x12\x1b\n\x03uri\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01H\x00R\x03uriB\x0f\n\x06source\x12\x05\xbaH\x02\x08\x01\"\x95\x02\n\nFrameRange\x12\x1f\n\x0bstart_frame\x18\x01 \x01(\rR\nstartFrame\x12 \n\tend_frame\x18\x02 \x01(\rH\x00R\x08\x65ndFrame\x88\x01\x01\x12$\n\x06stride\x18\x03 \x01(\rB\x07\xbaH\x04*\x02(\x01H\x01R\x06stride\x88\x01\x01:\x84\x01\xbaH\x80\x01\x1a~\n\x15\x66rame_range.end_frame\x12*end_frame must be greater than start_frame\x1a\x39!has(this.end_frame) || this.end_frame > this.start_frameB\x0c\n\n_end_frameB\t\n\x07_stride\"\x8a\x04\n\x11TrackVideoRequest\x12\x36\n\x05video\x18\x01 \x01(\x0b\x32\x18.maskwire.v1.VideoSourceB\x06\xbaH\x03\xc8\x01\x01R\x05video\x12:\n\x07prompts\x18\x02 \x03(\x0b\x32\x13.maskwire.v1.PromptB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80 R\x07prompts\x12\x1e\n\x05model\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x05model\x12\x43\n\tdirection\x18\x04 \x01(\x0e\x32\x1b.maskwire.v1.TrackDirectionB\x08\xbaH\x05\x82\x01\x02\x10\x01R\tdirection\x12\x38\n\x0b\x66rame_range\x18\x05 \x01(\x0b\x32\x17.maskwire.v1.FrameRangeR\nframeRange\x12;\n\x0cmask_options\x18\x06 \x01(\x0b\x32\x18.maskwire.v1.MaskOptionsR\x0bmaskOptions\x12\x41\n\x0bpostprocess\x18\x07 \x01(\x0b\x32\x1f.maskwire.v1.PostprocessOptionsR\x0bpostprocess\x12%\n\x0erender_overlay\x18\x08 \x01(\x08R\rrenderOverlay\x12;\n\x08\x64\x65livery\x18\t \x01(\x0e\x32\x15.maskwire.v1.DeliveryB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x08\x64\x65livery\"\xfa\x01\n\x12TrackVideoResponse\x12.\n\x05video\x18\x01 \x01(\x0b\x32\x16.maskwire.v1.VideoInfoH\x00R\x05video\x12\x35\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x1d.maskwire.v1.VideoFrameResultH\x00R\x05\x66rame\x12:\n\x07summary\x18\x03 \x01(\x0b\x32\x1e.maskwire.v1.TrackVideoSummaryH\x00R\x07summary\x12\x36\n\x08progress\x18\x04 \x01(\x0b\x32\x1a.maskwire.v1.TrackProgressR\x08progressB\t\n\x07message\"\xd3\x01\n\tVideoInfo\x12*\n\x04size\x18\x01 \x01(\x0b\x32\x16.maskwire.v1.ImageSizeR\x04size\x12\x1f\n\x0b\x66rame_count\x18\x02 \x01(\rR\nframeCount\x12*\n\x11\x66rames_per_second\x18\x03 \x01(\x01R\x0f\x66ramesPerSecond\x12\x35\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64uration\x12\x16\n\x06\x64igest\x18\x05 \x01(\tR\x06\x64igest\"S\n\rTrackProgress\x12\x1f\n\x0b\x66rames_done\x18\x01 \x01(\rR\nframesDone\x12!\n\x0c\x66rames_total\x18\x02 \x01(\rR\x0b\x66ramesTotal\"\xab\x01\n\x10VideoFrameResult\x12\x1f\n\x0b\x66rame_index\x18\x01 \x01(\rR\nframeIndex\x12\x46\n\x11presentation_time\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x10presentationTime\x12.\n\x05masks\x18\x03 \x03(\x0b\x32\x18.maskwire.v1.TrackedMaskR\x05masks\"\xba\x01\n\x11TrackVideoSummary\x12=\n\roverlay_video\x18\x01 \x01(\x0b\x32\x18.maskwire.v1.FileContentR\x0coverlayVideo\x12/\n\x04info\x18\x02 \x01(\x0b\x32\x1b.maskwire.v1.ProcessingInfoR\x04info\x12\x35\n\x0c\x64\x65\x63ode_error\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusR\x0b\x64\x65\x63odeError*\x86\x01\n\x0eTrackDirection\x12\x1f\n\x1bTRACK_DIRECTION_UNSPECIFIED\x10\x00\x12\x1b\n\x17TRACK_DIRECTION_FORWARD\x10\x01\x12\x1c\n\x18TRACK_DIRECTION_BACKWARD\x10\x02\x12\x18\n\x14TRACK_DIRECTION_BOTH\x10\x03\x32_\n\x0cVideoService\x12O\n\nTrackVideo\x12\x1e.maskwire.v1.TrackVideoRequest\x1a\x1f.maskwire.v1.TrackVideoResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,7 +48,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FRAMERANGE'].fields_by_name['stride']._loaded_options = None
   _globals['_FRAMERANGE'].fields_by_name['stride']._serialized_options = b'\272H\004*\002(\001'
   _globals['_FRAMERANGE']._loaded_options = None
-  _globals['_FRAMERANGE']._serialized_options = b'\272Hz\032x\n\017frame_range.end\022*end_frame must be greater than start_frame\0329!has(this.end_frame) || this.end_frame > this.start_frame'
+  _globals['_FRAMERANGE']._serialized_options = b'\272H\200\001\032~\n\025frame_range.end_frame\022*end_frame must be greater than start_frame\0329!has(this.end_frame) || this.end_frame > this.start_frame'
   _globals['_TRACKVIDEOREQUEST'].fields_by_name['video']._loaded_options = None
   _globals['_TRACKVIDEOREQUEST'].fields_by_name['video']._serialized_options = b'\272H\003\310\001\001'
   _globals['_TRACKVIDEOREQUEST'].fields_by_name['prompts']._loaded_options = None
@@ -59,24 +59,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRACKVIDEOREQUEST'].fields_by_name['direction']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_TRACKVIDEOREQUEST'].fields_by_name['delivery']._loaded_options = None
   _globals['_TRACKVIDEOREQUEST'].fields_by_name['delivery']._serialized_options = b'\272H\005\202\001\002\020\001'
-  _globals['_TRACKDIRECTION']._serialized_start=2062
-  _globals['_TRACKDIRECTION']._serialized_end=2196
+  _globals['_TRACKDIRECTION']._serialized_start=2070
+  _globals['_TRACKDIRECTION']._serialized_end=2204
   _globals['_VIDEOSOURCE']._serialized_start=257
   _globals['_VIDEOSOURCE']._serialized_end=347
   _globals['_FRAMERANGE']._serialized_start=350
-  _globals['_FRAMERANGE']._serialized_end=619
-  _globals['_TRACKVIDEOREQUEST']._serialized_start=622
-  _globals['_TRACKVIDEOREQUEST']._serialized_end=1144
-  _globals['_TRACKVIDEORESPONSE']._serialized_start=1147
-  _globals['_TRACKVIDEORESPONSE']._serialized_end=1397
-  _globals['_VIDEOINFO']._serialized_start=1400
-  _globals['_VIDEOINFO']._serialized_end=1611
-  _globals['_TRACKPROGRESS']._serialized_start=1613
-  _globals['_TRACKPROGRESS']._serialized_end=1696
-  _globals['_VIDEOFRAMERESULT']._serialized_start=1699
-  _globals['_VIDEOFRAMERESULT']._serialized_end=1870
-  _globals['_TRACKVIDEOSUMMARY']._serialized_start=1873
-  _globals['_TRACKVIDEOSUMMARY']._serialized_end=2059
-  _globals['_VIDEOSERVICE']._serialized_start=2198
-  _globals['_VIDEOSERVICE']._serialized_end=2293
+  _globals['_FRAMERANGE']._serialized_end=627
+  _globals['_TRACKVIDEOREQUEST']._serialized_start=630
+  _globals['_TRACKVIDEOREQUEST']._serialized_end=1152
+  _globals['_TRACKVIDEORESPONSE']._serialized_start=1155
+  _globals['_TRACKVIDEORESPONSE']._serialized_end=1405
+  _globals['_VIDEOINFO']._serialized_start=1408
+  _globals['_VIDEOINFO']._serialized_end=1619
+  _globals['_TRACKPROGRESS']._serialized_start=1621
+  _globals['_TRACKPROGRESS']._serialized_end=1704
+  _globals['_VIDEOFRAMERESULT']._serialized_start=1707
+  _globals['_VIDEOFRAMERESULT']._serialized_end=1878
+  _globals['_TRACKVIDEOSUMMARY']._serialized_start=1881
+  _globals['_TRACKVIDEOSUMMARY']._serialized_end=2067
+  _globals['_VIDEOSERVICE']._serialized_start=2206
+  _globals['_VIDEOSERVICE']._serialized_end=2301
 # @@protoc_insertion_point(module_scope)
