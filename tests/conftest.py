@@ -14,6 +14,12 @@ def small_sam2(tmp_path_factory: pytest.TempPathFactory) -> Sam2Files:
 
 
 @pytest.fixture(scope="session")
+def quick_sam2(tmp_path_factory: pytest.TempPathFactory) -> Sam2Files:
+    """The small network at 128 px, for tests that follow objects through many frames, on disk."""
+    return build_small(tmp_path_factory.mktemp("sam2-quick"), side=128)
+
+
+@pytest.fixture(scope="session")
 def official_tiny_sam2(tmp_path_factory: pytest.TempPathFactory) -> Sam2Files:
     """The published architecture hiera-tiny at 1024 px with random weights, on disk."""
     return build_official_tiny(tmp_path_factory.mktemp("sam2-tiny"))

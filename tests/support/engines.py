@@ -24,7 +24,7 @@ class Candidate:
 
 
 def _sam2(request: pytest.FixtureRequest) -> ModelSpecification:
-    files: Sam2Files = request.getfixturevalue("small_sam2")
+    files: Sam2Files = request.getfixturevalue("quick_sam2")
     return ModelSpecification(
         "sam2-small", "sam2", files.checkpoint, config=files.config, device="cpu"
     )

@@ -32,10 +32,13 @@ class Sam2Files(NamedTuple):
     checkpoint: Path
 
 
-def build_small(folder: Path, *, seed: int = 0) -> Sam2Files:
-    """Write a SAM 2.1 network of 2.6 M parameters at 512 px with random weights into a folder."""
+def build_small(folder: Path, *, seed: int = 0, side: int = 512) -> Sam2Files:
+    """Write a SAM 2.1 network of 2.6 M parameters with random weights into a folder.
+
+    At 512 px unless told otherwise; the side hardly changes the weights, but the time.
+    """
     config = folder / "sam2_small.yaml"
-    OmegaConf.save(_small_configuration(), config)
+    OmegaConf.save(_small_configuration(side), config)
     return Sam2Files(config, _write_random_weights(config, folder / "sam2_small.pt", seed))
 
 
@@ -52,11 +55,11 @@ def official_tiny_config() -> Path:
     return Path(sam2.__path__[0]) / "configs/sam2.1/sam2.1_hiera_t.yaml"
 
 
-def _small_configuration() -> Any:
+def _small_configuration(side: int) -> Any:
     """Shrink the published configuration; the places that must agree are set together."""
     configuration = OmegaConf.load(official_tiny_config())
     model = configuration.model
-    side, width, memory_width = 512, 64, 16
+    width, memory_width = 64, 16
     model.image_size = side
     trunk, neck = model.image_encoder.trunk, model.image_encoder.neck
     trunk.embed_dim, trunk.stages, trunk.global_att_blocks = 32, [1, 2, 3, 1], [4]

@@ -136,7 +136,7 @@ def test_48_frames_equal_upstreams(new_pair, small_sam2: Sam2Files):
 
 
 def test_the_published_architecture_equals_upstreams(new_pair, official_tiny_sam2: Sam2Files):
-    play(new_pair(official_tiny_sam2, 4), frames=4, begin=1, correct=2, remove=2)
+    play(new_pair(official_tiny_sam2, 3), frames=3, begin=1, correct=2, remove=2)
 
 
 @pytest.mark.robustness
