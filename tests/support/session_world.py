@@ -96,6 +96,9 @@ class World:
     metrics: Metrics
     images: ImageAccess
 
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name, labels)
+
     @asynccontextmanager
     async def session(
         self, config: SessionConfig | None = None, **start: Any

@@ -17,9 +17,10 @@ from ..image_access import ImageAccess
 from ..models import ModelRegistry
 from ..observer import Observer
 from ..segmentation import Caller
+from .costs import StateLimits
 from .messages import BadRequest, SessionRequest, SessionResponse, SessionStarted, StartSession
 from .session import LiveSession, QueueLimits, SessionTimes
-from .state import SessionState, StateLimits
+from .state import SessionState
 
 _RETRY_AFTER = timedelta(seconds=1)
 

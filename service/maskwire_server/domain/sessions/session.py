@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import ErrorCode, MaskwireError, invalid_field
+from ..image_access import FrameImage
 from ..observer import Observer
+from .costs import Answered
 from .inbox import FrameLedger, Inbox
 from .messages import (
     Acknowledgement,
@@ -21,6 +23,7 @@ from .messages import (
     ClearPrompts,
     DrainNotice,
     DroppedFrame,
+    DropPolicy,
     DropReason,
     EndSession,
     ExportSeed,
@@ -42,7 +45,7 @@ from .messages import (
     StartSession,
 )
 from .outbox import Outbox
-from .state import Answered, SessionState
+from .state import SessionState
 
 _UNTOLD_FRAMES = 4096
 """Frames without an answer that are remembered until they are told."""
@@ -133,6 +136,7 @@ class LiveSession:
         self._outbox = Outbox(queues.max_responses)
         self._last_heard_s = loop.time()
         self._is_working = False
+        self._reading: dict[int, asyncio.Task[FrameImage]] = {}
         self._leaving: _Leaving | None = None
         self._told_leaving = False
         self._time_moved = asyncio.Event()
@@ -163,6 +167,8 @@ class LiveSession:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            for reading in self._reading.values():
+                reading.cancel()
 
     def leave(self, grace_s: float, error: MaskwireError) -> None:
         """Tell the client that the session must move, and end it with `error` after `grace_s`."""
@@ -187,10 +193,21 @@ class LiveSession:
         async for request in requests:
             self._last_heard_s = asyncio.get_running_loop().time()
             checked = self._checked(request)
+            self._read_ahead(checked)
             await self._inbox.put(checked)
             if isinstance(checked.content, EndSession):
                 break
         await self._inbox.close()
+
+    def _read_ahead(self, request: SessionRequest) -> None:
+        """Begin to decode a frame while earlier ones are on the device, where none is dropped."""
+        content = request.content
+        if not isinstance(content, NewFrame) or self._state.is_paused:
+            return
+        if self._config.drop_policy is DropPolicy.PROCESS_ALL:
+            reading = asyncio.create_task(self._state.read(content))
+            reading.add_done_callback(_note_failure)
+            self._reading[request.sequence] = reading
 
     def _checked(self, request: SessionRequest) -> SessionRequest:
         """Hold a request to the rules of the stream; what breaks them is answered in its place."""
@@ -266,8 +283,10 @@ class LiveSession:
                 mask_options=self._config.mask_options,
                 processed=None,
             )
+        reading = self._reading.pop(request.sequence, None)
         answered = await self._state.process(
             frame,
+            reading,
             request.received_s,
             must_answer=self._ledger.untold >= _TELL_FROM,
         )
@@ -357,3 +376,9 @@ class LiveSession:
             await self._outbox.offer(SessionResponse(0, Heartbeat(self._ledger.counts)))
             return now_s + interval_s
         return self._outbox.last_put_s + interval_s
+
+
+def _note_failure(reading: asyncio.Task[FrameImage]) -> None:
+    """A frame that nobody comes to ask for may have failed to be read."""
+    if not reading.cancelled():
+        reading.exception()

@@ -6,9 +6,9 @@ device and on pixels runs on their executors.
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..engine import ModelDescription
 from ..errors import ErrorCode, MaskwireError, invalid_field
@@ -19,50 +19,15 @@ from ..image_access import FrameImage, ImageAccess
 from ..models import ModelRegistry, ServedModel
 from ..observer import Observer
 from ..prompts import MaskPrompt, ObjectPrompts, Prompt
-from ..segmentation import Caller, InlineImage, Timings
+from ..segmentation import Caller, InlineImage
 from ..tracked_masks import VISIBLE_FROM, ObjectHistory, TrackedMask
 from ..tracking import ObjectTracker, TrackingEngine, TrackingLimits
 from .answers import Sightings, make_masks
+from .costs import Answered, Costs, StateLimits
 from .frames import HeldFrame, HeldFrames, gather
-from .messages import NewFrame, NewPrompts, ProcessedFrame, SessionConfig, Snapshot, SnapshotObject
+from .messages import NewFrame, NewPrompts, SessionConfig, Snapshot, SnapshotObject
 from .resuming import SeenFrame, check_snapshot, refused, seen_frames
 from .seeds import SeedKeeper
-
-
-@dataclass(frozen=True, slots=True)
-class StateLimits:
-    """What bounds one session's objects and prompts.
-
-    Attributes:
-        max_objects: Most objects at a time.
-        held_frames: Frames before the latest that prompts may refer to.
-        max_prompts: Most prompts in a request, and points on one object and frame.
-        max_seed_bytes: Most bytes of frames and masks in a seed.
-    """
-
-    max_objects: int
-    held_frames: int
-    max_prompts: int
-    max_seed_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """What a frame or prompts led to; `masks` is None where the sampling leaves the frame out."""
-
-    frame: HeldFrame
-    masks: tuple[TrackedMask, ...] | None
-    processed: ProcessedFrame
-
-
-@dataclass(slots=True)
-class _Costs:
-    """Where the time of a request went, in seconds."""
-
-    started_s: float
-    queue_s: float = 0.0
-    prompt_s: float = 0.0
-    postprocess_s: float = 0.0
 
 
 class SessionState:
@@ -121,11 +86,27 @@ class SessionState:
         tracker = 0 if self._tracker is None else self._tracker.size_bytes
         return tracker + self._history.size_bytes + self._seeds.size_bytes
 
-    async def process(self, frame: NewFrame, received_s: float, *, must_answer: bool) -> Answered:
+    async def read(self, frame: NewFrame) -> FrameImage:
+        """Read a frame's image; may run while an earlier request is being carried out.
+
+        Raises:
+            MaskwireError: `INVALID_ARGUMENT`, `PAYLOAD_TOO_LARGE`, `IMAGE_NOT_FOUND`, `OVERLOADED`.
+        """
+        return await self._images.read_frame(frame.image, self._model, self._caller)
+
+    async def process(
+        self,
+        frame: NewFrame,
+        reading: asyncio.Task[FrameImage] | None,
+        received_s: float,
+        *,
+        must_answer: bool,
+    ) -> Answered:
         """Follow all objects into a new frame, and carry out the prompts on it.
 
         Args:
             frame: The frame.
+            reading: Its `read` where that began before, else None.
             received_s: When it came, on `time.perf_counter`'s clock.
             must_answer: Whether it is answered whatever the sampling says.
 
@@ -137,12 +118,13 @@ class SessionState:
             raise MaskwireError(ErrorCode.SESSION_STATE, "frame.prompts: the session is paused")
         self._frames.check_new(frame.frame_id)
         self._check_prompts(frame.prompts, "frame.prompts")
-        image = await self._read(frame)
+        image = await (reading or self.read(frame))
+        self._check_size(image.size)
         objects = await self._group(frame.prompts, image.size)
         encoded = await self._images.encode_frame(
             image, self._model, self._caller, keep=self._next_number == 0
         )
-        costs = _Costs(received_s, queue_s=encoded.queue_s)
+        costs = Costs(received_s, queue_s=encoded.queue_s, encode_s=encoded.encode_s)
         tracker = await self._tracker_for(image.size)
         number = self._next_number
         multimask = self._config.mask_options.return_multiple_masks
@@ -165,9 +147,7 @@ class SessionState:
         seen = await self._on_device(follow, costs, "track", len(tracker.object_ids))
         self._note(held, seen, objects)
         masks = await self._sampled(seen, image.size, costs, must_answer or bool(objects))
-        return Answered(
-            held, masks, self._processed(held, image, encoded.encode_s, image.is_cached, costs)
-        )
+        return Answered(held, masks, costs.processed(self.model, held.info, image))
 
     async def prompt(self, request: NewPrompts, received_s: float) -> Answered:
         """Carry out prompts on a frame that is held.
@@ -184,7 +164,7 @@ class SessionState:
             replace=request.replace,
             max_points=self._limits.max_prompts,
         )
-        costs = _Costs(received_s)
+        costs = Costs(received_s)
         tracker = await self._tracker_for(size)
         multimask = self._config.mask_options.return_multiple_masks
 
@@ -202,7 +182,7 @@ class SessionState:
         held.said |= {one.object_id: one for one in objects}
         self._note(held, seen, objects)
         masks = await self._finish(seen, size, costs, on_change_only=False)
-        return Answered(held, masks, self._processed(held, None, None, True, costs))
+        return Answered(held, masks, costs.processed(self.model, held.info, None))
 
     async def remove(self, object_ids: Sequence[int]) -> None:
         """Forget objects.
@@ -286,16 +266,14 @@ class SessionState:
         for one in snapshot.objects:
             self._history.resume(one.object_id, is_visible=one.is_visible)
 
-    async def _read(self, frame: NewFrame) -> FrameImage:
-        image = await self._images.read_frame(frame.image, self._model, self._caller)
-        if self._size is not None and image.size != self._size:
+    def _check_size(self, size: ImageSize) -> None:
+        if self._size is not None and size != self._size:
             raise invalid_field(
                 "frame.image",
                 f"frames of this session measure {self._size.width_px} x {self._size.height_px} "
-                f"pixels, this one {image.size.width_px} x {image.size.height_px}; "
+                f"pixels, this one {size.width_px} x {size.height_px}; "
                 "reset the session before another size",
             )
-        return image
 
     async def _restore(self, frame: SeenFrame) -> None:
         size = frame.size
@@ -386,7 +364,7 @@ class SessionState:
         self._seeds.note(held.number, held.data, seen.merged())
 
     async def _on_device(
-        self, work: Callable[[], Sightings], costs: _Costs, stage: str, objects: int
+        self, work: Callable[[], Sightings], costs: Costs, stage: str, objects: int
     ) -> Sightings:
         done: Completed[Sightings] = await self._model.executor.run(work, is_refusable=False)
         costs.queue_s += done.queue_s
@@ -398,7 +376,7 @@ class SessionState:
         return done.value
 
     async def _sampled(
-        self, seen: Sightings, size: ImageSize, costs: _Costs, must_answer: bool
+        self, seen: Sightings, size: ImageSize, costs: Costs, must_answer: bool
     ) -> tuple[TrackedMask, ...] | None:
         self._answers_skipped += 1
         sampling = self._config.sampling
@@ -410,7 +388,7 @@ class SessionState:
         return masks
 
     async def _finish(
-        self, seen: Sightings, size: ImageSize, costs: _Costs, *, on_change_only: bool
+        self, seen: Sightings, size: ImageSize, costs: Costs, *, on_change_only: bool
     ) -> tuple[TrackedMask, ...] | None:
         done = await self._pixels.run(
             lambda: make_masks(
@@ -421,26 +399,3 @@ class SessionState:
         costs.postprocess_s += done.run_s
         self._observer.stage_finished("postprocess", self._model.description.name, done.run_s)
         return done.value
-
-    def _processed(
-        self,
-        held: HeldFrame,
-        image: FrameImage | None,
-        encode_s: float | None,
-        cached: bool,
-        costs: _Costs,
-    ) -> ProcessedFrame:
-        return ProcessedFrame(
-            image=held.info,
-            model=self._model.description.name,
-            checkpoint_digest=self._model.description.checkpoint_digest,
-            embedding_cached=cached,
-            timings=Timings(
-                decode_s=None if image is None or cached else image.decode_s,
-                queue_s=costs.queue_s,
-                encode_s=None if cached else encode_s,
-                prompt_s=costs.prompt_s,
-                postprocess_s=costs.postprocess_s,
-                total_s=time.perf_counter() - costs.started_s,
-            ),
-        )
