@@ -19,6 +19,7 @@ from ._client import Client
 from ._session import Session
 from ._streaming import ResultStream
 from ._video import VideoTrack
+from .automatic import AutoSegmentUpdate
 from .errors import MaskwireError
 from .frames import Camera, Frame, FrameInput, ImageFolder, VideoFile, paced
 from .geometry import Box, BoxLabel, ImageSize, NormalizedBox, Point, PointLabel
@@ -88,6 +89,7 @@ __all__ = [
     "AsyncSession",
     "AsyncVideoTrack",
     "AutoSegmentOptions",
+    "AutoSegmentUpdate",
     "Box",
     "BoxLabel",
     "BoxLike",

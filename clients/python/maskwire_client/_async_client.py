@@ -13,6 +13,7 @@ from maskwire.v1 import model_pb2, model_pb2_grpc, segmentation_pb2, segmentatio
 from . import _auto_messages, _requests, _responses
 from ._async_client_files import AsyncFileCalls
 from ._async_client_sessions import AsyncStreamingCalls, open_channel
+from ._auto_stream import AsyncAutoSegmentStream
 from ._calls import Attempt, Pause, Steps, call_steps, segment_steps
 from ._channel import Tls
 from ._configuration import (
@@ -160,6 +161,48 @@ class AsyncClient(AsyncStreamingCalls, AsyncFileCalls):
         )
         response = await self._carry_out(steps, self._segmentation.AutoSegment, request, request_id)
         return _auto_messages.auto_segment_result(response)
+
+    def stream_auto_segment(
+        self,
+        image: ImageInput,
+        *,
+        options: AutoSegmentOptions | None = None,
+        model: str = "",
+        encoding: MaskEncoding = MaskEncoding.COCO_RLE,
+        include_scores: bool = True,
+        include_boxes: bool = False,
+        include_logits: bool = False,
+        postprocess: Postprocess | None = None,
+        renderings: Sequence[Rendering] = (),
+        delivery: Delivery = Delivery.INLINE,
+        timeout_s: float | None = None,
+        request_id: str | None = None,
+    ) -> AsyncAutoSegmentStream:
+        """Segment everything in a picture, told as it is found; as `Client.stream_auto_segment`.
+
+        A file is read at once: read it elsewhere where that would take long.
+        """
+        request = _auto_messages.stream_auto_segment_request(
+            _auto_messages.AutoSegmentArguments(
+                options=options,
+                model=model,
+                encoding=encoding,
+                include_scores=include_scores,
+                include_boxes=include_boxes,
+                include_logits=include_logits,
+                postprocess=postprocess,
+                renderings=renderings,
+                delivery=delivery,
+            ),
+            load_image(image),
+        )
+        identifier = request_id or new_request_id()
+        call = self._segmentation.StreamAutoSegment(
+            request,
+            timeout=self._configuration.deadline(timeout_s).remaining_s(),
+            metadata=self._configuration.call_metadata(identifier),
+        )
+        return AsyncAutoSegmentStream(call, identifier)
 
     async def models(
         self, *, timeout_s: float | None = None, request_id: str | None = None

@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from maskwire.v1 import file_pb2, mask_pb2, segmentation_pb2
 
 from ._enums import to_wire
-from ._requests import postprocess_message, rendering_message
+from ._requests import bytes_source, postprocess_message, reference_source, rendering_message
 from ._responses import mask_result, picture_result, processing_info
+from .automatic import AutoSegmentUpdate
+from .images import EncodedImage, ImageReference
+from .masks import Mask
 from .options import AutoSegmentOptions, Delivery, MaskEncoding, Postprocess, Rendering
 from .results import SegmentationResult
 
@@ -59,3 +62,60 @@ def auto_segment_result(response: segmentation_pb2.AutoSegmentResponse) -> Segme
         info=processing_info(response.info),
         pictures=tuple(picture_result(picture) for picture in response.pictures),
     )
+
+
+def stream_auto_segment_request(
+    arguments: AutoSegmentArguments, image: EncodedImage | ImageReference
+) -> segmentation_pb2.StreamAutoSegmentRequest:
+    """Return the request of the streamed call, with its image.
+
+    Raises:
+        TypeError: An option is not of the kind that its field takes.
+        ValueError: A number is none that the message can hold.
+    """
+    request = auto_segment_request(arguments)
+    if isinstance(image, ImageReference):
+        request.image.CopyFrom(reference_source(image))
+    else:
+        request.image.CopyFrom(bytes_source(image))
+    return segmentation_pb2.StreamAutoSegmentRequest(request=request)
+
+
+class AutoSegmentReader:
+    """Reads the responses of one streamed call.
+
+    Attributes:
+        masks: Those that count now, by index.
+        result: The end: what remains, best first; None before.
+    """
+
+    def __init__(self) -> None:
+        self.masks: dict[int, Mask] = {}
+        self.result: SegmentationResult | None = None
+        self._points = (0, 0)
+
+    def receive(
+        self, response: segmentation_pb2.StreamAutoSegmentResponse
+    ) -> AutoSegmentUpdate | None:
+        """Take in a response; return what changed, or None for the end."""
+        accepted: tuple[Mask, ...] = ()
+        withdrawn: tuple[Mask, ...] = ()
+        match response.WhichOneof("message"):
+            case "progress":
+                self._points = (response.progress.points_done, response.progress.points_total)
+            case "accepted":
+                accepted = tuple(mask_result(mask) for mask in response.accepted.masks)
+                self.masks.update((mask.index, mask) for mask in accepted)
+            case "withdrawn":
+                indices = [index for index in response.withdrawn.indices if index in self.masks]
+                withdrawn = tuple(self.masks.pop(index) for index in indices)
+            case "result":
+                self.result = self._end(auto_segment_result(response.result))
+                return None
+        return AutoSegmentUpdate(*self._points, accepted, withdrawn)
+
+    def _end(self, told_last: SegmentationResult) -> SegmentationResult:
+        """Return the result with the masks that were told before and not withdrawn."""
+        masks = [*self.masks.values(), *told_last.masks]
+        masks.sort(key=lambda mask: -(mask.score or 0.0))
+        return dataclasses.replace(told_last, masks=tuple(masks))

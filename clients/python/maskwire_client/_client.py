@@ -11,6 +11,7 @@ import grpc
 from maskwire.v1 import model_pb2, model_pb2_grpc, segmentation_pb2, segmentation_pb2_grpc
 
 from . import _auto_messages, _requests, _responses
+from ._auto_stream import AutoSegmentStream
 from ._calls import Attempt, Pause, Steps, call_steps, segment_steps
 from ._channel import Tls
 from ._client_files import FileCalls
@@ -224,6 +225,68 @@ class Client(StreamingCalls, FileCalls):
         )
         response = self._carry_out(steps, self._segmentation.AutoSegment, request, request_id)
         return _auto_messages.auto_segment_result(response)
+
+    def stream_auto_segment(
+        self,
+        image: ImageInput,
+        *,
+        options: AutoSegmentOptions | None = None,
+        model: str = "",
+        encoding: MaskEncoding = MaskEncoding.COCO_RLE,
+        include_scores: bool = True,
+        include_boxes: bool = False,
+        include_logits: bool = False,
+        postprocess: Postprocess | None = None,
+        renderings: Sequence[Rendering] = (),
+        delivery: Delivery = Delivery.INLINE,
+        timeout_s: float | None = None,
+        request_id: str | None = None,
+    ) -> AutoSegmentStream:
+        """Segment everything in a picture and hear of masks as they are found; iterate over it.
+
+        What is left at the end is its `result`, which is what `auto_segment` returns but for the
+        objects' ids. The image itself is sent, whatever the server holds; nothing is tried again.
+
+        Args:
+            image: As for `auto_segment`, like all other arguments.
+            options: Settings of the method.
+            model: Name of the model.
+            encoding: Form of the masks on the wire.
+            include_scores: Return the masks' scores.
+            include_boxes: Return normalized boxes besides the pixel boxes.
+            include_logits: Return logits.
+            postprocess: What to change in the masks first.
+            renderings: Pictures to make.
+            delivery: How pictures reach the caller.
+            timeout_s: Seconds that all of it may take; None is the client's default.
+            request_id: Identifier for the server's logs; None makes one.
+
+        Raises:
+            OSError: The image file cannot be read.
+            TypeError: An argument is of a kind that is not taken.
+            ValueError: An array has the wrong shape, or a number cannot be sent.
+        """
+        request = _auto_messages.stream_auto_segment_request(
+            _auto_messages.AutoSegmentArguments(
+                options=options,
+                model=model,
+                encoding=encoding,
+                include_scores=include_scores,
+                include_boxes=include_boxes,
+                include_logits=include_logits,
+                postprocess=postprocess,
+                renderings=renderings,
+                delivery=delivery,
+            ),
+            load_image(image),
+        )
+        identifier = request_id or new_request_id()
+        call = self._segmentation.StreamAutoSegment(
+            request,
+            timeout=self._configuration.deadline(timeout_s).remaining_s(),
+            metadata=self._configuration.call_metadata(identifier),
+        )
+        return AutoSegmentStream(call, identifier)
 
     def models(
         self, *, timeout_s: float | None = None, request_id: str | None = None
