@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from google.protobuf.message import Message
-
 from ...domain.errors import ErrorCode, FieldViolation, MaskwireError
 
 
@@ -15,13 +13,3 @@ def not_served(field: str) -> MaskwireError:
         f"{field}: {rule}",
         violations=(FieldViolation(field=field, description=rule),),
     )
-
-
-def refuse_options(message: Message, field: str) -> None:
-    """Refuse every option of a message that is set at all.
-
-    Raises:
-        MaskwireError: `UNIMPLEMENTED`, naming the first option that is set.
-    """
-    for descriptor, _ in message.ListFields():
-        raise not_served(f"{field}.{descriptor.name}")
