@@ -24,12 +24,13 @@ def suppress(
     boxes = boxes[order]
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     left = np.arange(len(order))
+    threshold = np.float64(iou_threshold)  # compared in double precision, as torchvision does
     kept: list[int] = []
     while left.size:
         best, left = left[0], left[1:]
         kept.append(int(best))
         overlaps = _overlaps(boxes[best], areas[best], boxes[left], areas[left])
-        left = left[~(overlaps > iou_threshold)]
+        left = left[~(overlaps > threshold)]
     return order[kept]
 
 

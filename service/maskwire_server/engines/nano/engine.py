@@ -6,7 +6,7 @@ on them. Nothing is kept between calls.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from maskwire_server.domain.engine import (
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
 from maskwire_server.domain.geometry import ImageSize
 from maskwire_server.domain.prompts import ObjectPrompts, PromptKind
+from maskwire_server.domain.proposals import ProposalBatch, ProposalCriteria, ProposingEngine
 from maskwire_server.domain.tracking import TrackingEngine, TrackingLimits
 from maskwire_server.engines.device import Placement, reporting_device_failure, resolve
 from maskwire_server.engines.weights import read_state, verified_digest
@@ -31,13 +32,14 @@ from maskwire_server.engines.weights import read_state, verified_digest
 from .embedding import NanoEmbedding
 from .network import MASKS, NanoNetwork
 from .predictor import WINDOW_SIZE, NanoPredictor
+from .proposals import propose
 from .tracker import NanoTracker
 
 ARCHITECTURE = "maskwire-nano-unet"
 _MAX_OBJECTS = 128
 
 
-class NanoEngine(TrackingEngine):
+class NanoEngine(TrackingEngine, ProposingEngine):
     """One nano network on one device."""
 
     def __init__(
@@ -80,6 +82,17 @@ class NanoEngine(TrackingEngine):
     def new_tracker(self, size: ImageSize, limits: TrackingLimits) -> NanoTracker:
         """Make a tracker without objects; see `TrackingEngine.new_tracker`."""
         return NanoTracker(self._predictor, self._description.name, limits)
+
+    def propose(
+        self,
+        embedding: ImageEmbedding,
+        points: NDArray[np.float32],
+        criteria: ProposalCriteria,
+    ) -> Iterator[ProposalBatch]:
+        """Look for masks from coarse to fine; see `ProposingEngine.propose`."""
+        if not isinstance(embedding, NanoEmbedding):
+            raise TypeError(f"{type(embedding).__name__} is not an embedding of this engine")
+        return propose(self._predictor, embedding.pixels, points, criteria, self._description.name)
 
     def close(self) -> None:
         """Free the device's memory; the engine is not used again."""

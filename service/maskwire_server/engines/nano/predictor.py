@@ -84,7 +84,7 @@ class NanoPredictor:
         predictions = []
         for prompts, row in zip(objects, drafts, strict=True):
             final = [
-                draft.first if draft.closer is None else _confirmed(draft.first, next(again))
+                draft.first if draft.closer is None else confirmed(draft.first, next(again))
                 for draft in row
             ]
             candidates = _candidates(final, multimask=multimask)
@@ -130,7 +130,7 @@ def _choose(answers: Sequence[Answer], *, multimask: bool) -> list[Answer]:
     if multimask:
         return list(answers)
     scores = [
-        float(answer.quality[SINGLE]) * (1 - _cut_off(answer.logits[SINGLE])) for answer in answers
+        float(answer.quality[SINGLE]) * (1 - cut_off(answer.logits[SINGLE])) for answer in answers
     ]
     return [answers[int(np.argmax(scores))]]
 
@@ -141,7 +141,7 @@ def _draft(prompts: ObjectPrompts, answer: Answer, image: ImageSize) -> _Draft:
     return _Draft(answer, None if closer is None else views.mirrored(closer))
 
 
-def _confirmed(first: Answer, second: Answer) -> Answer:
+def confirmed(first: Answer, second: Answer) -> Answer:
     """The second answer, with what both looks together say of its quality."""
     quality = first.quality[SINGLE] * second.quality / _SECOND_QUALITY
     return Answer(second.view, second.logits, np.minimum(quality, np.float32(1)))
@@ -154,7 +154,7 @@ def _candidates(answers: Sequence[Answer], *, multimask: bool) -> tuple[MaskCand
     return tuple(answer.candidate(SINGLE) for answer in answers)
 
 
-def _cut_off(values: NDArray[np.float32]) -> float:
+def cut_off(values: NDArray[np.float32]) -> float:
     """How much of the window's edge the mask runs into, 0..1: it goes on beyond what was seen."""
     mask = values > 0
     edge = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])

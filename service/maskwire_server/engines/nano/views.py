@@ -66,6 +66,16 @@ def first_views(prompts: ObjectPrompts, image: ImageSize, size: int) -> list[Vie
     return [_view(prompts, window, None, size) for window in _click_windows(prompts, image)]
 
 
+def click_view(point: NDArray[np.float32], share: float, image: ImageSize, size: int) -> View:
+    """A view with one foreground click; its side is this share of the image's longer side."""
+    prompts = ObjectPrompts(0, point[None], np.array([True]), box=None, mask=None)
+    side = share * max(image.width_px, image.height_px)
+    window = windows.window_around(
+        float(point[0]), float(point[1]), side, image.height_px, image.width_px
+    )
+    return _view(prompts, window, None, size)
+
+
 def closer_view(
     prompts: ObjectPrompts, answer: MaskLogits, image: ImageSize, size: int
 ) -> View | None:
