@@ -9,6 +9,7 @@ import grpc
 
 from ._errors import error_from_rpc
 from ._video_messages import VideoReader
+from .errors import Cancelled
 from .videos import TrackProgress, VideoFrame, VideoInfo, VideoSummary
 
 
@@ -33,6 +34,7 @@ class AsyncVideoTrack(AsyncIterator[VideoFrame]):
         self._responses: AsyncIterator[Any] | None = None
         self._reader = VideoReader(has_masks=has_masks)
         self._early: VideoFrame | None = None
+        self._is_closed = False
 
     @property
     def info(self) -> VideoInfo:
@@ -75,6 +77,7 @@ class AsyncVideoTrack(AsyncIterator[VideoFrame]):
 
     async def close(self) -> None:
         """Cancel what is not done."""
+        self._is_closed = True
         if self._call is not None:
             self._call.cancel()
 
@@ -92,6 +95,9 @@ class AsyncVideoTrack(AsyncIterator[VideoFrame]):
 
     async def _next_frame(self, *, until_info: bool) -> VideoFrame | None:
         """Return the next frame; None at the end, or as soon as the video is described."""
+        if self._is_closed:
+            # grpc.aio would raise asyncio.CancelledError, as if this task had been cancelled.
+            raise Cancelled("the call was closed", status="CANCELLED", request_id=self.request_id)
         try:
             if self._responses is None:
                 self._call = await self._begin()
