@@ -164,9 +164,9 @@ class VideoReader:
                 options={"max_pixels": str(self._limits.max_pixels)},
                 io_open=_refuse_to_open,
             )
-        except MemoryError:
-            raise
-        except Exception as error:  # whatever a parser trips over is the file's fault
+        # Whatever a parser trips over is the file's fault: also memory that it asks for in vain, by
+        # lengths that the file states.
+        except Exception as error:
             raise invalid_field(self.field, self._malformed()) from error
         if not container.streams.video:
             container.close()
@@ -292,9 +292,7 @@ class VideoReader:
         """
         keyframe = self._index.keyframe_at(first)
         newest = int(self._index.keyframes[keyframe]) - 1
-        self._container.seek(int(self._index.seek_times[keyframe]), stream=self._stream)
-        for packet in self._container.demux(self._stream):
-            frames, error = self._frames_of(packet)
+        for frames, error in self._steps(int(self._index.seek_times[keyframe])):
             for frame in frames:
                 index = self._index.number(frame.pts)
                 if index is None or index <= newest:
@@ -312,16 +310,32 @@ class VideoReader:
                     ErrorCode.DATA_LOSS, f"{self.field}: frame {missing} cannot be decoded"
                 ) from error
 
+    def _steps(self, start: int) -> Iterator[tuple[list[VideoFrame], Exception | None]]:
+        """Yield what each packet gives from a decoding time on, and an error where that ends."""
+        try:
+            self._container.seek(start, stream=self._stream)
+            for packet in self._container.demux(self._stream):
+                yield self._frames_of(packet)
+        except av.FFmpegError as error:
+            yield self._waiting_frames(), error
+
     def _frames_of(self, packet: av.Packet[Any]) -> tuple[list[VideoFrame], Exception | None]:
         """Decode a packet; where that fails, return what waited to be shown, and the error."""
         if packet.is_corrupt:
-            return self._stream.decode(None), av.InvalidDataError(0, "corrupt packet")
+            return self._waiting_frames(), av.InvalidDataError(0, "corrupt packet")
         try:
             frames: list[VideoFrame] = packet.decode()
         except av.FFmpegError as error:
-            return self._stream.decode(None), error
+            return self._waiting_frames(), error
         whole = list(itertools.takewhile(lambda frame: not frame.is_corrupt, frames))
         return whole, None if len(whole) == len(frames) else av.InvalidDataError(0, "corrupt frame")
+
+    def _waiting_frames(self) -> list[VideoFrame]:
+        """Return the frames that are decoded and wait to be shown in their turn."""
+        try:
+            return self._stream.decode(None)
+        except av.FFmpegError:
+            return []
 
     def _picture(self, index: int, frame: VideoFrame) -> VideoPicture:
         width, height = self._stored_size.width_px, self._stored_size.height_px
