@@ -5,7 +5,7 @@ What is known of an object is a `Track`, which never changes: each step makes a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -35,7 +35,11 @@ CARRIED = 0.8
 EVIDENCE = 1.0
 """Weight of a pixel's colour, which says object or surroundings."""
 
-OCCLUDED = 0.0
+LEAST_SHOWN = 0.9
+EVERY = 6
+REACH = 0.1
+SEARCH_REACH = 0.35
+OCCLUDED = 2.0
 """Weight of a pixel that no longer shows what the template has there."""
 
 MOST_EVIDENCE = 2.0
@@ -51,11 +55,10 @@ LEAST_GROWTH = 0.6
 _EVIDENCE_BLUR = 1.5
 _LEARN_INSIDE, _LEARN_AROUND, _LEARN_AREA = 0.05, 0.2, 0.1
 
-FOLLOWED_WEIGHTS = (18.0, 2.0, -19.0)
-SEARCHED_WEIGHTS = (8.4, 5.3, -6.9)
-"""What likeness and evidence weigh in the presence of an object that was followed, and of one that
-was searched, and what is added: a logistic regression over frames of clips on which the object
-was seen, was hidden, or was missed."""
+FOLLOWED_WEIGHTS = (18.0, 2.0, 5.0, -22.0)
+SEARCHED_WEIGHTS = (20.0, 1.5, 4.0, -19.7)
+"""What likeness, evidence and the share of the template that shows weigh in the presence of an
+object, and what is added: for one that was followed and for one that was searched."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,6 +91,7 @@ class Track:
     presence: float
     sample: Sample | None
     since: Move = STILL
+    age: int = 0
 
     @property
     def is_visible(self) -> bool:
@@ -110,7 +114,6 @@ class _Attempt:
         object_id: The object.
         view: The window, with the mask that is expected there.
         expected: Shape (size, size), float32: that mask's logits.
-        colours: Shape (size, size, 3), uint8: the window.
         bins: Shape (size, size), int32: its colours as bins.
         since: How the object got there from its template's frame.
         expected_inside, found: Where the template says that it is, and is right.
@@ -120,7 +123,6 @@ class _Attempt:
     object_id: int
     view: View
     expected: NDArray[np.float32]
-    colours: NDArray[np.uint8]
     bins: NDArray[np.int32]
     since: Move
     inside: NDArray[np.bool_]
@@ -138,6 +140,7 @@ class _Finding:
         growth: Its area over the area that the object used to have.
         likeness: How like the object's its colours are, 0 to 1.
         evidence: How much likelier its pixels are object than surroundings, on average.
+        shown: Share of the template that is seen.
     """
 
     attempt: _Attempt
@@ -145,18 +148,24 @@ class _Finding:
     growth: float
     likeness: float
     evidence: float
+    shown: float
 
     @property
     def presence(self) -> float:
         """Probability that this is the object, 0 to 1."""
         weights = SEARCHED_WEIGHTS if self.attempt.is_search else FOLLOWED_WEIGHTS
-        score = weights[0] * self.likeness + weights[1] * self.evidence + weights[2]
+        score = weights[0] * self.likeness + weights[1] * self.evidence
+        score += weights[2] * self.shown + weights[3]
         return float(1 / (1 + np.exp(-score)))
 
     @property
     def is_sure(self) -> bool:
         """Whether the object shows so well that its look may be learned from it."""
-        return self.presence >= LEARN_FROM and self.growth >= LEAST_GROWTH
+        return (
+            self.presence >= LEARN_FROM
+            and self.growth >= LEAST_GROWTH
+            and self.shown >= LEAST_SHOWN
+        )
 
 
 class Follower:
@@ -197,11 +206,35 @@ class Follower:
         Returns:
             The objects as this frame leaves them, in the order of `tracks`.
         """
-        attempts = [
+        frame = _Frame(pixels, small)
+        followed = [
+            _followed(object_id, track, frame, motion)
+            for object_id, track in tracks.items()
+            if track.is_visible
+        ]
+        best = self._best(pixels, tracks, followed)
+        # Where the move led astray, the object may still be near by.
+        searched = [
             attempt
             for object_id, track in tracks.items()
-            for attempt in _attempts(object_id, track, pixels, small, motion)
+            if object_id not in best or best[object_id].presence < VISIBLE_FROM
+            for attempt in _searched(object_id, track, frame)
         ]
+        for object_id, finding in self._best(pixels, tracks, searched).items():
+            if object_id not in best or finding.presence > best[object_id].presence:
+                best[object_id] = finding
+        return {
+            object_id: _next(track, best.get(object_id), small)
+            for object_id, track in tracks.items()
+        }
+
+    def _best(
+        self,
+        pixels: NDArray[np.uint8],
+        tracks: Mapping[int, Track],
+        attempts: Sequence[_Attempt],
+    ) -> dict[int, _Finding]:
+        """Ask the network about attempts, and keep the likeliest of each object."""
         answers = self._predictor.look(pixels, [attempt.view for attempt in attempts])
         best: dict[int, _Finding] = {}
         for attempt, answer in zip(attempts, answers, strict=True):
@@ -211,58 +244,60 @@ class Follower:
             before = best.get(attempt.object_id)
             if before is None or finding.presence > before.presence:
                 best[attempt.object_id] = finding
-        return {
-            object_id: _next(track, best.get(object_id), small)
-            for object_id, track in tracks.items()
-        }
+        return best
 
 
-def _attempts(
-    object_id: int,
-    track: Track,
-    pixels: NDArray[np.uint8],
-    small: SmallPicture,
-    motion: Motion,
-) -> list[_Attempt]:
-    """Where the object may be: where it moved if it was seen, else where it looks to be."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Frame:
+    """A frame and the same scaled down."""
+
+    pixels: NDArray[np.uint8]
+    small: SmallPicture
+
+
+def _followed(object_id: int, track: Track, frame: _Frame, motion: Motion) -> _Attempt:
+    """Where an object that was seen should be now."""
+    assert track.sample is not None
+    move = motion.of(track.logits)
+    attempt = _attempt(object_id, track.sample, frame, track.logits, move, move.after(track.since))
+    return replace(attempt, is_search=False)
+
+
+def _searched(object_id: int, track: Track, frame: _Frame) -> list[_Attempt]:
+    """Where an object may be by its look."""
     if track.sample is None:
         return []
     template = track.sample.template
-    places: list[tuple[MaskLogits, Move, Move]]
-    if track.is_visible:
-        move = motion.of(track.logits)
-        places = [(track.logits, move, move.after(track.since))]
-    else:
-        places = [(template.logits, move, move) for move in placements(template, small)]
-    attempts = []
-    for logits, move, since in places:
-        box = views.logits_box(logits)
-        if box is None:
-            continue
-        window = views.window_on(move.apply(box), small.image, MARGIN)
-        expected = moved(logits, move, views.window_box(window), WINDOW_SIZE).values
-        colours = windows.cut(pixels, window, WINDOW_SIZE)
-        view = View(
-            window,
-            np.full(4, np.nan, np.float32),
-            np.empty((0, 3), np.float32),
-            np.asarray(1 / (1 + np.exp(-expected)), np.float32),
-        )
-        inside, found = template.explains(colours, window, since)
-        attempts.append(
-            _Attempt(
-                object_id,
-                view,
-                expected,
-                colours,
-                colour_bins(colours),
-                since,
-                inside,
-                found,
-                not track.is_visible,
-            )
-        )
-    return attempts
+    return [
+        _attempt(object_id, track.sample, frame, template.logits, move, move)
+        for move in placements(template, frame.small)
+    ]
+
+
+def _attempt(
+    object_id: int,
+    sample: Sample,
+    frame: _Frame,
+    logits: MaskLogits,
+    move: Move,
+    since: Move,
+) -> _Attempt:
+    """Expect a mask after a move; `since` is the move from the template's frame."""
+    box = views.logits_box(logits)
+    assert box is not None
+    window = views.window_on(move.apply(box), frame.small.image, MARGIN)
+    expected = moved(logits, move, views.window_box(window), WINDOW_SIZE).values
+    colours = windows.cut(frame.pixels, window, WINDOW_SIZE)
+    view = View(
+        window=window,
+        box=np.full(4, np.nan, np.float32),
+        clicks=np.empty((0, 3), np.float32),
+        previous=np.asarray(1 / (1 + np.exp(-expected)), np.float32),
+    )
+    inside, found = sample.template.explains(colours, window, since)
+    return _Attempt(
+        object_id, view, expected, colour_bins(colours), since, inside, found, is_search=True
+    )
 
 
 def _finding(sample: Sample, attempt: _Attempt, answer: Answer) -> _Finding:
@@ -276,6 +311,7 @@ def _finding(sample: Sample, attempt: _Attempt, answer: Answer) -> _Finding:
     values = (1 - carried) * seen + carried * expected
     values += EVIDENCE * cv2.GaussianBlur(evidence, (0, 0), _EVIDENCE_BLUR)
     values -= OCCLUDED * cv2.blur(covered, (5, 5))
+    values = np.where(_reached(expected > 0, attempt.is_search), values, np.minimum(values, -1))
     mask = values > 0
     return _Finding(
         attempt=attempt,
@@ -283,7 +319,15 @@ def _finding(sample: Sample, attempt: _Attempt, answer: Answer) -> _Finding:
         growth=_area(mask, attempt.view.window) / sample.area,
         likeness=sample.appearance.likeness(region_histogram(attempt.bins, mask)),
         evidence=float(evidence[mask].mean()) if mask.any() else -MOST_EVIDENCE,
+        shown=float(attempt.found.sum() / max(1, attempt.inside.sum())),
     )
+
+
+def _reached(expected: NDArray[np.bool_], is_search: bool) -> NDArray[np.bool_]:
+    """What lies within reach of where the mask is expected."""
+    reach = (SEARCH_REACH if is_search else REACH) * float(np.sqrt(expected.sum()))
+    distance = cv2.distanceTransform((~expected).view(np.uint8), cv2.DIST_L2, 3)
+    return np.asarray(distance <= max(2.0, reach))
 
 
 def _next(track: Track, finding: _Finding | None, small: SmallPicture) -> Track:
@@ -294,15 +338,17 @@ def _next(track: Track, finding: _Finding | None, small: SmallPicture) -> Track:
     logits = MaskLogits(finding.values, views.window_box(attempt.view.window))
     template = Template.of(small, logits) if finding.is_sure else None
     if template is None:
-        return Track(logits, finding.presence, track.sample, attempt.since)
+        return Track(logits, finding.presence, track.sample, attempt.since, track.age + 1)
     mask = finding.values > 0
     later = Appearance.of(attempt.bins, mask)
     area = _area(mask, attempt.view.window)
     sample = Sample(
         track.sample.appearance.blended(later, _LEARN_INSIDE, _LEARN_AROUND),
-        template,
+        template if track.age + 1 >= EVERY else track.sample.template,
         (1 - _LEARN_AREA) * track.sample.area + _LEARN_AREA * area,
     )
+    if track.age + 1 < EVERY:
+        return Track(logits, finding.presence, sample, attempt.since, track.age + 1)
     return Track(logits, finding.presence, sample)
 
 

@@ -6,6 +6,7 @@ flow inside a mask, the similarity (shift, turn, scale) that most of it agrees w
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -51,10 +52,10 @@ class SmallPicture:
             ]
         )
 
-    @property
-    def size_bytes(self) -> int:
-        """Memory that it holds."""
-        return self.colours.nbytes + self.grey.nbytes
+    def arrays(self) -> Iterator[NDArray[np.generic]]:
+        """What it holds in memory; a small frame's colours are the frame itself."""
+        yield self.colours
+        yield self.grey
 
     @classmethod
     def of(cls, pixels: NDArray[np.uint8]) -> SmallPicture:
@@ -62,7 +63,9 @@ class SmallPicture:
         height, width = pixels.shape[:2]
         scale = min(1.0, LONGEST_PX / max(height, width))
         size = (max(16, round(width * scale)), max(16, round(height * scale)))
-        colours = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+        colours = pixels
+        if size != (width, height):
+            colours = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
         grey = np.asarray(cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY), np.uint8)
         return cls(colours, grey, ImageSize(width, height))
 

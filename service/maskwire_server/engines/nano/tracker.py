@@ -79,13 +79,14 @@ class NanoTracker(ObjectTracker):
 
     @property
     def size_bytes(self) -> int:
-        """Memory of the held frames and of the tracks, which frames share where nothing changed."""
+        """Memory of the held frames and of the tracks, which share much of it."""
         arrays: dict[int, int] = {}
-        for frame in self._held:
-            for track in (*frame.arrived.values(), *frame.tracks.values()):
-                arrays.update({id(array): array.nbytes for array in track.arrays()})
-        frames = sum(held.embedding.size_bytes + held.small.size_bytes for held in self._held)
-        return frames + sum(arrays.values())
+        for held in self._held:
+            found = [held.embedding.pixels, *held.small.arrays()]
+            for track in (*held.arrived.values(), *held.tracks.values()):
+                found += track.arrays()
+            arrays.update({id(array): array.nbytes for array in found})
+        return sum(arrays.values())
 
     def advance(self, frame: int, embedding: ImageEmbedding) -> list[ObjectSighting]:
         """Take the next frame; see `ObjectTracker.advance`."""
