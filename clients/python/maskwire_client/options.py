@@ -66,8 +66,9 @@ class Rendering:
         quality: For JPEG and WebP, 1 to 100; None means 90.
         opacity: How strongly the overlay covers the image, 0 to 1; None means 0.5.
         draw_outlines: Whether the overlay draws outlines too; None means it does.
-        invert: Swaps object and background.
-        background_rgb: Background of cut-outs without transparency, as 0xRRGGBB.
+        invert: Swaps object and background; label maps and COCO files refuse it.
+        background_rgb: Background of cut-outs and crops in JPEG, as 0xRRGGBB; PNG and WebP are
+            transparent there.
     """
 
     style: RenderingStyle = RenderingStyle.OVERLAY
@@ -85,9 +86,9 @@ class Postprocess:
 
     Attributes:
         max_hole_area_px: Fills holes of fewer pixels than this.
-        min_region_area_px: Removes islands of fewer pixels than this.
+        min_region_area_px: Removes islands of fewer pixels than this, but never the largest.
         smoothing_radius_px: Smooths the outline with a Gaussian of this radius, 0 to 32 pixels.
-        morphological_cleanup: Opening, then closing.
+        morphological_cleanup: Opening, then closing, with a disc of 1/200 of the shorter side.
         refine: Runs the model again on a window around each mask, at higher resolution.
         min_score: Drops masks that score less, 0 to 1.
         max_overlap_iou: Drops the worse of two objects' masks that overlap by more, 0 to 1.

@@ -17,7 +17,7 @@ import pytest
 from google.rpc import error_details_pb2
 from PIL import Image
 
-from maskwire.v1 import image_pb2, segmentation_pb2, segmentation_pb2_grpc
+from maskwire.v1 import image_pb2, rendering_pb2, segmentation_pb2, segmentation_pb2_grpc
 from tests.support.grpc_serving import detail, reason
 from tests.support.metrics_page import scraped
 
@@ -160,12 +160,12 @@ def _refine(request: Request) -> None:
     request.postprocess.refine = True
 
 
-def _stored_file(request: Request) -> None:
-    request.delivery = 2  # type: ignore[assignment]  # DELIVERY_STORED_FILE
+def _inverted_label_map(request: Request) -> None:
+    request.renderings.add(style=rendering_pb2.RENDERING_STYLE_LABEL_MAP, invert=True)
 
 
-def _contours(request: Request) -> None:
-    request.renderings.add().style = 2  # type: ignore[assignment]  # RENDERING_STYLE_CONTOURS
+def _inference_size(request: Request) -> None:
+    request.inference_size_px = 63
 
 
 REASONS_WITHOUT_FIELD = {
@@ -220,13 +220,8 @@ ROWS: dict[str, tuple[Change, grpc.StatusCode, str, str]] = {
     "text for a visual model": (_text, grpc.StatusCode.FAILED_PRECONDITION, "", "text"),
     "frame index for a still image": (_frame_index, INVALID, "prompts[0].frame_index", "video"),
     "refine": (_refine, grpc.StatusCode.UNIMPLEMENTED, "postprocess.refine", "not implemented"),
-    "stored file": (_stored_file, grpc.StatusCode.UNIMPLEMENTED, "delivery", "not implemented"),
-    "contours": (
-        _contours,
-        grpc.StatusCode.UNIMPLEMENTED,
-        "renderings[0].style",
-        "not implemented",
-    ),
+    "inverted labels": (_inverted_label_map, INVALID, "renderings[0].invert", "inverted"),
+    "inference size": (_inference_size, INVALID, "inference_size_px", "64"),
 }
 
 
