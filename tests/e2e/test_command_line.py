@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskwire_client.cli import main
-from tests.support.server_process import server_process
-
 SIZE = (96, 64)
 BOX = (20, 10, 70, 50)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with server_process(tmp_path_factory.mktemp("server")) as process:
-        yield process.address
 
 
 @pytest.fixture
@@ -38,20 +29,6 @@ def image(tmp_path: Path) -> Path:
 
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command in this process; return its exit code, output and messages."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        output, messages = capfd.readouterr()
-        return int(ended.value.code or 0), output, messages
-
-    return call
 
 
 def size_of(file: Path) -> tuple[int, int]:

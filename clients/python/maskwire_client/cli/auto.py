@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from .._client import Client
-from ..errors import InvalidArgument
+from ..errors import InternalError, InvalidArgument
 from ..images import load_image
 from ..options import AutoSegmentOptions, MaskEncoding, Rendering, RenderingStyle
 from ..results import SegmentationResult
@@ -144,15 +146,22 @@ class _Call:
     renderings: tuple[Rendering, ...]
     timeout_s: float
 
-    def segment(self, client: Client, source: _Source) -> SegmentationResult:
+    def segment(
+        self, client: Client, source: _Source, show: Callable[[int, int], None]
+    ) -> SegmentationResult:
         """Segment everything in an image.
+
+        Args:
+            client: Of the server.
+            source: The image.
+            show: Called with grid points done and in all.
 
         Raises:
             CommandFailure: The image cannot be read, here or by the server.
             MaskwireError: The call failed otherwise; the next image's would too.
         """
         try:
-            return client.auto_segment(
+            stream = client.stream_auto_segment(
                 load_image(source.address),
                 options=self.options,
                 model=self.model,
@@ -160,12 +169,18 @@ class _Call:
                 renderings=self.renderings,
                 timeout_s=self.timeout_s,
             )
+            with stream:
+                for update in stream:
+                    show(update.points_done, update.points_total)
         except InvalidArgument as error:
             text = f"{source.name}: {error.message}"
             raise CommandFailure(text, ExitCode.INVALID_REQUEST) from error
         except (OSError, ValueError) as error:
             text = f"the image cannot be read: {error}"
             raise CommandFailure(text, ExitCode.USAGE) from error
+        if stream.result is None:
+            raise InternalError("the server ended its answer without a result")
+        return stream.result
 
 
 def auto(
@@ -258,19 +273,24 @@ def _segment_all(
     table = Table("image", "size px", "masks", "scores", "server s")
     for column in table.columns[1:]:
         column.justify = "right"
-    with work_progress("images/s") as progress:
-        task = progress.add_task("segmenting", total=len(sources))
+    with work_progress("/s") as progress:
+        images = progress.add_task("images", total=len(sources))
+        points = progress.add_task("", total=None)
         for source in sources:
-            progress.update(task, description=source.name)
+            progress.reset(points, total=None, description=f"points of {source.name}")
             try:
-                result = call.segment(client, source)
+                result = call.segment(client, source, partial(_show, progress, points))
             except CommandFailure as failure:
                 failures.append(failure)
             else:
                 output.add(source.name, result)
                 table.add_row(*_row(source.name, result))
-            progress.advance(task)
+            progress.advance(images)
     return failures, table
+
+
+def _show(progress: Progress, task: TaskID, done: int, total: int) -> None:
+    progress.update(task, completed=done, total=total or None)
 
 
 def _row(name: str, result: SegmentationResult) -> tuple[str, ...]:
