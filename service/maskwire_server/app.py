@@ -119,6 +119,7 @@ class Application:
                     pictures,
                     metrics,
                     max_prompts=settings.limits.max_prompts,
+                    mask_budget_bytes=settings.limits.mask_bytes,
                 ),
                 models=models,
                 auto_segmentation=AutoSegmentationService(

@@ -124,6 +124,9 @@ class LimitSettings(_Group):
     """Most pixels of an image, read from its header before it is decoded."""
     max_image_side_px: int = Field(default=16_384, ge=1)
     """Longest side of an image."""
+    mask_bytes: int = Field(default=2**29, ge=2**20)
+    """Memory for the masks of one call of SegmentImage that are kept, one bit a pixel of their
+    boxes, to draw them and to find those that overlap, in bytes."""
     max_picture_bytes: int = Field(default=256 * 2**20, ge=1)
     """Most bytes that the pictures of one answer have together; pictures in the answer itself have
     at most three quarters of the largest message."""

@@ -54,6 +54,7 @@ def main(arguments: Sequence[str]) -> None:
         MaskOptions(encoding=MaskEncoding(encoding)),
         PostprocessOptions(max_hole_area_px=100, min_region_area_px=100, max_overlap_iou=0.9),
         keep_drawables=True,
+        budget_bytes=2**29,
     )
     finished_s = time.perf_counter() - started
     requests = [RenderingRequest(RenderingStyle(style)) for style in styles]

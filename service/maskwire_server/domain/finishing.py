@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .engine import MaskCandidate, ObjectPrediction
+from .errors import ErrorCode, MaskwireError
 from .geometry import ImageSize
 from .mask_measures import area, bounding_box, stability_score
 from .masks import MaskEncoding, encode_mask
@@ -48,6 +49,7 @@ def finish_masks(
     postprocess: PostprocessOptions,
     *,
     keep_drawables: bool,
+    budget_bytes: int,
 ) -> FinishedMasks:
     """Finish a model's answers.
 
@@ -57,20 +59,44 @@ def finish_masks(
         options: Which masks, and in which encoding.
         postprocess: What to change in them first.
         keep_drawables: Whether pictures are to be drawn of them.
+        budget_bytes: Memory for masks that are kept, packed, for pictures and to find overlaps.
+
+    Raises:
+        MaskwireError: `PAYLOAD_TOO_LARGE` where the masks take more than that.
     """
     masks: list[SegmentedMask] = []
     drawables: list[DrawableMask] = []
     ranks: Counter[int] = Counter()
+    budget = _Budget(budget_bytes)
     chosen = list(_chosen(predictions, options, postprocess))
-    for (object_id, candidate), bitmap in _bitmaps(chosen, size, postprocess):
+    for (object_id, candidate), bitmap, packed in _bitmaps(chosen, size, postprocess, budget):
         index, alternative = len(masks), ranks[object_id]
         ranks[object_id] += 1
         masks.append(_finish(candidate, bitmap, options, index, object_id, alternative))
         if keep_drawables:
-            packed = PackedMask.pack(bitmap)
+            kept = packed if packed is not None else budget.pack(bitmap)
             score = candidate.predicted_iou
-            drawables.append(DrawableMask(index, object_id, packed, alternative, score))
+            drawables.append(DrawableMask(index, object_id, kept, alternative, score))
     return FinishedMasks(tuple(masks), tuple(drawables))
+
+
+class _Budget:
+    """Packs masks as long as they fit into memory that is set aside for them."""
+
+    def __init__(self, budget_bytes: int) -> None:
+        self._budget_bytes = budget_bytes
+        self._used_bytes = 0
+
+    def pack(self, bitmap: NDArray[np.bool_]) -> PackedMask:
+        packed = PackedMask.pack(bitmap)
+        self._used_bytes += packed.bits.nbytes
+        if self._used_bytes > self._budget_bytes:
+            raise MaskwireError(
+                ErrorCode.PAYLOAD_TOO_LARGE,
+                f"the masks of this request take more than {self._budget_bytes} bytes: "
+                "send a smaller image, fewer objects, or no renderings and no max_overlap_iou",
+            )
+        return packed
 
 
 _Choice = tuple[int, MaskCandidate]
@@ -90,23 +116,23 @@ def _chosen(
 
 
 def _bitmaps(
-    chosen: Sequence[_Choice], size: ImageSize, postprocess: PostprocessOptions
-) -> Iterator[tuple[_Choice, NDArray[np.bool_]]]:
-    """Yield each answer with its bitmap, without those that overlap better ones."""
+    chosen: Sequence[_Choice], size: ImageSize, postprocess: PostprocessOptions, budget: _Budget
+) -> Iterator[tuple[_Choice, NDArray[np.bool_], PackedMask | None]]:
+    """Yield each answer with its bitmap, and packed where it is already, without overlapping ones."""
     if postprocess.max_overlap_iou is None:
         for one in chosen:
-            yield one, to_bitmap(one[1].logits, size, postprocess)
+            yield one, to_bitmap(one[1].logits, size, postprocess), None
         return
     packed = [
         ScoredMask(
-            PackedMask.pack(to_bitmap(candidate.logits, size, postprocess)),
+            budget.pack(to_bitmap(candidate.logits, size, postprocess)),
             object_id,
             candidate.predicted_iou,
         )
         for object_id, candidate in chosen
     ]
     for index in without_overlaps(packed, postprocess):
-        yield chosen[index], packed[index].mask.unpack()
+        yield chosen[index], packed[index].mask.unpack(), packed[index].mask
 
 
 def _finish(

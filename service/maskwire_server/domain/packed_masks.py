@@ -105,6 +105,13 @@ class PackedMask:
         union = self.area_px + other.area_px - shared
         return shared / union if union else 0.0
 
+    def overlaps_more(self, other: PackedMask, iou: float) -> bool:
+        """Whether the IoU with another mask of the same image is greater than this."""
+        smaller, larger = sorted((self.area_px, other.area_px))
+        if smaller <= iou * larger:  # even one within the other would not reach it
+            return False
+        return self.iou(other) > iou
+
     def _shared_px(self, other: PackedMask) -> int:
         top = max(self.window.top, other.window.top)
         bottom = min(self.window.bottom, other.window.bottom)

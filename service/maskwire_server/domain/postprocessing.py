@@ -114,7 +114,7 @@ def without_overlaps(masks: Sequence[ScoredMask], options: PostprocessOptions) -
         one = masks[index]
         if not any(
             masks[better].object_id != one.object_id
-            and masks[better].mask.iou(one.mask) > options.max_overlap_iou
+            and masks[better].mask.overlaps_more(one.mask, options.max_overlap_iou)
             for better in kept
         ):
             kept.append(index)

@@ -43,6 +43,7 @@ class SegmentationService:
         observer: Observer,
         *,
         max_prompts: int,
+        mask_budget_bytes: int,
     ) -> None:
         self._models = models
         self._images = images
@@ -50,6 +51,7 @@ class SegmentationService:
         self._pictures = pictures
         self._observer = observer
         self._max_prompts = max_prompts
+        self._mask_budget_bytes = mask_budget_bytes
 
     async def segment(self, request: SegmentRequest, caller: Caller) -> SegmentResult:
         """Segment the prompted objects of an image.
@@ -146,6 +148,7 @@ class SegmentationService:
                 request.mask_options,
                 request.postprocess,
                 keep_drawables=bool(request.renderings),
+                budget_bytes=self._mask_budget_bytes,
             )
         )
 

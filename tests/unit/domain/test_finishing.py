@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from maskwire_server.domain.engine import MaskCandidate, ObjectPrediction
+from maskwire_server.domain.errors import ErrorCode, MaskwireError
 from maskwire_server.domain.finishing import finish_masks
 from maskwire_server.domain.geometry import Box, ImageSize
 from maskwire_server.domain.logits import MaskLogits
@@ -30,13 +32,14 @@ def predictions(*objects):
     ]
 
 
-def finish(objects, options=None, postprocess=None, keep_drawables=False):
+def finish(objects, options=None, postprocess=None, keep_drawables=False, budget_bytes=10**6):
     return finish_masks(
         predictions(*objects),
         SIZE,
         options or MaskOptions(),
         postprocess or PostprocessOptions(),
         keep_drawables=keep_drawables,
+        budget_bytes=budget_bytes,
     )
 
 
@@ -78,7 +81,9 @@ def test_masks_are_measured_and_encoded_as_they_are_after_the_changes():
     values[0, 0] = 4
     made = ObjectPrediction(1, (MaskCandidate(MaskLogits(values, Box.covering(SIZE)), 0.5),))
     options = PostprocessOptions(min_region_area_px=5)
-    [mask] = finish_masks([made], SIZE, MaskOptions(), options, keep_drawables=False).masks
+    [mask] = finish_masks(
+        [made], SIZE, MaskOptions(), options, keep_drawables=False, budget_bytes=0
+    ).masks
     assert (mask.area_px, mask.box) == (200, Box(10, 5, 30, 15))
     assert isinstance(mask.encoded, EncodedRle)
     assert decode_rle(mask.encoded.counts, SIZE).sum() == 200
@@ -92,3 +97,15 @@ def test_what_is_drawn_are_the_masks_that_are_sent():
         assert (mask.alternative, mask.score) == (drawable.alternative, drawable.score)
         assert mask.area_px == drawable.mask.area_px
     assert finish(TWO).drawables == ()
+
+
+@pytest.mark.parametrize("keep_drawables", [True, False])
+def test_masks_that_are_kept_must_fit_into_the_memory_set_aside(keep_drawables):
+    overlaps = PostprocessOptions(max_overlap_iou=1.0)
+    postprocess = None if keep_drawables else overlaps
+    needed = 20 * 1 + 20 * 4  # two masks of 20 rows, 2 and 30 columns wide
+    assert len(finish(TWO, None, postprocess, keep_drawables, needed).masks) == 2
+    with pytest.raises(MaskwireError, match="more than 99 bytes") as caught:
+        finish(TWO, None, postprocess, keep_drawables, needed - 1)
+    assert caught.value.code is ErrorCode.PAYLOAD_TOO_LARGE
+    assert len(finish(TWO, budget_bytes=0).masks) == 2

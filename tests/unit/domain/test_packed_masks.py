@@ -47,6 +47,8 @@ def test_iou_is_that_of_the_bitmaps(first, second):
     expected = (first & second).sum() / union if union else 0.0
     one, two = PackedMask.pack(first), PackedMask.pack(second)
     assert one.iou(two) == two.iou(one) == pytest.approx(expected)
+    for threshold in (0.0, 0.3, expected, 1.0):
+        assert one.overlaps_more(two, threshold) == (one.iou(two) > threshold)
 
 
 def test_a_small_object_in_a_large_image_takes_the_room_of_its_box():

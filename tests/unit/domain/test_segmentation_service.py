@@ -65,6 +65,7 @@ def service(engine: ColourEngine) -> Iterator[SegmentationService]:
         PictureMaker(pixels, None, PictureLimits(10**7, 10**7)),
         metrics,
         max_prompts=16,
+        mask_budget_bytes=10**6,
     )
     device.close()
     pixels.close()
