@@ -7,7 +7,15 @@ import enum
 import pytest
 
 import maskwire_client
-from maskwire.v1 import file_pb2, mask_pb2, model_pb2, prompt_pb2, rendering_pb2
+from maskwire.v1 import (
+    file_pb2,
+    mask_pb2,
+    model_pb2,
+    prompt_pb2,
+    realtime_pb2,
+    rendering_pb2,
+    video_pb2,
+)
 from maskwire_client import _enums
 
 # Enums of requests leave UNSPECIFIED out: the caller says what is wanted, or takes the default.
@@ -22,6 +30,10 @@ PAIRS = [
     (model_pb2.Capability, maskwire_client.Capability, False),
     (model_pb2.LoadState, maskwire_client.LoadState, True),
     (mask_pb2.ScoreKind, maskwire_client.ScoreKind, True),
+    (realtime_pb2.DropPolicy, maskwire_client.DropPolicy, False),
+    (realtime_pb2.DropReason, maskwire_client.DropReason, True),
+    (realtime_pb2.ObjectState, maskwire_client.ObjectState, True),
+    (video_pb2.TrackDirection, maskwire_client.TrackDirection, False),
 ]
 
 
