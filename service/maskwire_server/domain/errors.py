@@ -102,3 +102,12 @@ def invalid_field(field: str, rule: str) -> MaskwireError:
         f"{field}: {rule}",
         violations=(FieldViolation(field=field, description=rule),),
     )
+
+
+def too_large(field: str, rule: str) -> MaskwireError:
+    """Make the error for a configured limit that a field exceeds; arguments as `invalid_field`."""
+    return MaskwireError(
+        ErrorCode.PAYLOAD_TOO_LARGE,
+        f"{field}: {rule}",
+        violations=(FieldViolation(field=field, description=rule),),
+    )

@@ -93,12 +93,12 @@ class ModelRegistry:
         Raises:
             MaskwireError: `UNSUPPORTED_BY_MODEL`, naming models that track.
         """
-        if isinstance(model.engine, TrackingEngine):
+        if isinstance(model.engine, TrackingEngine) and model.description.supports_video:
             return model.engine
         able = [
             other.description.name
             for other in self.list()
-            if isinstance(other.engine, TrackingEngine)
+            if isinstance(other.engine, TrackingEngine) and other.description.supports_video
         ]
         remedy = f"name one that does: {', '.join(able)}" if able else "no model served here does"
         raise MaskwireError(

@@ -7,7 +7,7 @@ import tempfile
 from functools import partial
 from typing import BinaryIO, cast
 
-from .errors import ErrorCode, FieldViolation, MaskwireError
+from .errors import ErrorCode, MaskwireError, too_large
 from .executor import BoundedExecutor
 from .files import FILE_NAME_PREFIX, FileStore
 from .segmentation import Caller
@@ -56,11 +56,7 @@ class VideoAccess:
         stored = await files.get(caller, name)
         if stored.size_bytes > self._max_bytes:
             rule = f"{stored.size_bytes} bytes exceed the limit of {self._max_bytes}"
-            raise MaskwireError(
-                ErrorCode.PAYLOAD_TOO_LARGE,
-                f"video.uri: {rule}",
-                violations=(FieldViolation(field="video.uri", description=rule),),
-            )
+            raise too_large("video.uri", rule)
         opened = await self._pixels.run(tempfile.TemporaryFile)
         copy = cast(BinaryIO, opened.value)
         try:

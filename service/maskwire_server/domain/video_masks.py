@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .errors import ErrorCode, FieldViolation, MaskwireError
+from .errors import too_large
 from .geometry import ImageSize
 from .mask_measures import bounding_box
 from .packed_masks import PackedMask
@@ -109,14 +109,10 @@ class DrawnMasks:
         self._by_frame[frame] = drawn
         self._size_bytes += sum(map(len, drawn.values()))
         if self._size_bytes > self._max_bytes:
-            rule = (
+            raise too_large(
+                "render_overlay",
                 f"the masks for the overlay video exceed the limit of {self._max_bytes} bytes; "
-                "ask for fewer frames"
-            )
-            raise MaskwireError(
-                ErrorCode.PAYLOAD_TOO_LARGE,
-                f"render_overlay: {rule}",
-                violations=(FieldViolation(field="render_overlay", description=rule),),
+                "ask for fewer frames",
             )
 
     def of(self, frame: int, size: ImageSize) -> Mapping[int, PackedMask]:

@@ -23,7 +23,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from .errors import ErrorCode, FieldViolation, MaskwireError, invalid_field
+from .errors import ErrorCode, MaskwireError, invalid_field, too_large
 from .geometry import ImageSize
 from .video import VideoInfo
 from .video_format import VideoFormat, gif_size, identify_video, is_cut_off
@@ -178,7 +178,9 @@ class VideoReader:
         if size_bytes == 0:
             raise invalid_field(self.field, "must not be empty")
         if size_bytes > self._limits.max_bytes:
-            self._refuse(f"{size_bytes} bytes exceed the limit of {self._limits.max_bytes}")
+            raise too_large(
+                self.field, f"{size_bytes} bytes exceed the limit of {self._limits.max_bytes}"
+            )
 
     def _check_header(self) -> None:
         # The stubs promise a codec; a stream of an unknown one has none.
@@ -193,8 +195,9 @@ class VideoReader:
         self._check_frames(self._stream.frames)
         duration_s = (self._container.duration or 0) / _MICROSECONDS
         if duration_s > self._limits.max_duration_s:
-            self._refuse(
-                f"{duration_s:.1f} s exceed the limit of {self._limits.max_duration_s:g} s"
+            raise too_large(
+                self.field,
+                f"{duration_s:.1f} s exceed the limit of {self._limits.max_duration_s:g} s",
             )
 
     def _check_size(self, size: ImageSize) -> None:
@@ -204,23 +207,19 @@ class VideoReader:
             raise invalid_field(self.field, f"{self._malformed()}, {most}")
         if max(width, height) > self._limits.max_side_px:
             limit = self._limits.max_side_px
-            self._refuse(f"{width} x {height} pixels exceed the limit of {limit} px a side")
+            raise too_large(
+                self.field, f"{width} x {height} pixels exceed the limit of {limit} px a side"
+            )
         if size.pixels > self._limits.max_pixels:
             limit = self._limits.max_pixels
-            self._refuse(
-                f"{width} x {height} = {size.pixels} pixels a frame exceed the limit of {limit}"
+            raise too_large(
+                self.field,
+                f"{width} x {height} = {size.pixels} pixels a frame exceed the limit of {limit}",
             )
 
     def _check_frames(self, count: int) -> None:
         if count > self._limits.max_frames:
-            self._refuse(f"its frames exceed the limit of {self._limits.max_frames}")
-
-    def _refuse(self, rule: str) -> Never:
-        raise MaskwireError(
-            ErrorCode.PAYLOAD_TOO_LARGE,
-            f"{self.field}: {rule}",
-            violations=(FieldViolation(field=self.field, description=rule),),
-        )
+            raise too_large(self.field, f"its frames exceed the limit of {self._limits.max_frames}")
 
     def _malformed(self) -> str:
         name = {VideoFormat.MP4: "an MP4", VideoFormat.WEBM: "a WebM", VideoFormat.GIF: "a GIF"}

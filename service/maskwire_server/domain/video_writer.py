@@ -16,7 +16,7 @@ import numpy as np
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from .errors import ErrorCode, FieldViolation, MaskwireError
+from .errors import too_large
 from .geometry import ImageSize
 from .overlay import OverlayOptions, render_overlay
 from .packed_masks import PackedMask
@@ -155,12 +155,8 @@ class OverlayVideoWriter:
     def _explained(self, error: Exception) -> Exception:
         if not self._file.overflowed:
             return error
-        rule = (
+        return too_large(
+            "render_overlay",
             f"the overlay video would exceed the limit of {self._max_bytes} bytes; "
-            "ask for fewer frames"
-        )
-        return MaskwireError(
-            ErrorCode.PAYLOAD_TOO_LARGE,
-            f"render_overlay: {rule}",
-            violations=(FieldViolation(field="render_overlay", description=rule),),
+            "ask for fewer frames",
         )
