@@ -118,7 +118,7 @@ def _chosen(
 def _bitmaps(
     chosen: Sequence[_Choice], size: ImageSize, postprocess: PostprocessOptions, budget: _Budget
 ) -> Iterator[tuple[_Choice, NDArray[np.bool_], PackedMask | None]]:
-    """Yield each answer with its bitmap, and packed where it is already, without overlapping ones."""
+    """Yield each answer that overlaps no better one with its bitmap, packed too where it is."""
     if postprocess.max_overlap_iou is None:
         for one in chosen:
             yield one, to_bitmap(one[1].logits, size, postprocess), None
