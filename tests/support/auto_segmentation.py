@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,6 @@ from maskwire_server.domain.auto_segmentation import AutoSegmentLimits, AutoSegm
 from maskwire_server.domain.auto_segmentation_service import AutoSegmentationService
 from maskwire_server.domain.engine import SegmentationEngine
 from maskwire_server.domain.executor import BoundedExecutor
-from maskwire_server.domain.geometry import ImageSize
 from maskwire_server.domain.image_access import ImageAccess
 from maskwire_server.domain.images import ImageLimits
 from maskwire_server.domain.models import ModelRegistry, ServedModel
@@ -121,9 +120,7 @@ def _as_tensors(data: Any) -> Any:
     return data
 
 
-def matched_iou(
-    masks: list[NDArray[np.bool_]], others: list[NDArray[np.bool_]], size: ImageSize
-) -> float:
+def matched_iou(masks: Sequence[NDArray[np.bool_]], others: Sequence[NDArray[np.bool_]]) -> float:
     """Return how well two sets of masks match: the mean IoU of the best pairing of all masks.
 
     Masks are paired one to one so that the sum is largest; a mask without a partner counts as 0.
