@@ -234,6 +234,12 @@ async def test_masks_are_changed_before_they_are_sent():
         dropped = await made.frames(
             request(*prompts, postprocess=PostprocessOptions(min_score=0.99))
         )
+        apart = await made.frames(
+            request(
+                on_square(0), on_square(0, 9), postprocess=PostprocessOptions(max_overlap_iou=0.5)
+            )
+        )
+    assert [object_ids(frame) for frame in apart] == [[1]] * COUNT, "the other is the same mask"
     assert bitmap(cleaned[4]).sum() < expected(4).sum()
     assert cleaned[4].masks[0].mask.area_px == bitmap(cleaned[4]).sum()
     # A prompted mask scores 1, one that is followed 0.95.
@@ -393,8 +399,17 @@ class StillEngine(SegmentationEngine):
         raise AssertionError
 
 
-async def test_a_model_must_track():
-    async with world(engine=StillEngine()) as made:
+class ForgetfulEngine(ColourEngine):
+    """One whose network has no memory."""
+
+    @property
+    def description(self) -> Any:
+        return replace(super().description, name="still", supports_video=False)
+
+
+@pytest.mark.parametrize("engine", [StillEngine, ForgetfulEngine])
+async def test_a_model_must_track(engine):
+    async with world(engine=engine()) as made:
         with pytest.raises(MaskwireError, match="still does not track") as raised:
             await made.events(request())
         assert raised.value.code is ErrorCode.UNSUPPORTED_BY_MODEL
