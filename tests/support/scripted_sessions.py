@@ -139,7 +139,7 @@ def error(request: Request, code: int, message: str) -> Response:
 
 
 def dropped(
-    request: Request, reason: realtime_pb2.DropReason = realtime_pb2.DROP_REASON_STALE
+    request: Request, reason: realtime_pb2.DropReason.ValueType = realtime_pb2.DROP_REASON_STALE
 ) -> realtime_pb2.DroppedFrame:
     """Return the account of a frame without an answer of its own."""
     return realtime_pb2.DroppedFrame(

@@ -28,11 +28,10 @@ from . import errors
 from ._async_streaming import AsyncResultStream, Signal
 from ._calls import Deadline
 from ._first_status import FirstStatus
-from ._session import too_late
 from ._session_core import Control, Request, SessionCore
 from ._session_messages import FrameDraft, Prompts, frame_draft, prompts_message
 from ._session_requests import AnswerQueue, Pending
-from ._session_view import SessionView
+from ._session_view import SessionView, too_late
 from .frames import FrameInput
 from .prompts import BoxLike, MaskPrompt, PointLike, Text
 from .sessions import FrameResult, SessionSeed, SessionSummary
@@ -101,9 +100,8 @@ class AsyncSession(SessionView):
         timeout_s: float | None = None,
     ) -> FrameResult:
         """Send one frame and wait for its masks; as `Session.track`."""
-        if self._core.arguments.is_sampling:
-            raise ValueError("a session that leaves frames out cannot wait for each: use stream")
         prompts = Prompts(points=points, boxes=boxes, masks=masks, texts=texts)
+        self._core.arguments.check_answers(prompts)
         draft = await self._draft(frame, prompts, frame_id, capture_time)
         result: FrameResult = await self._ask(
             lambda waiter: self._core.add_frame(draft, waiter=waiter), timeout_s

@@ -23,7 +23,7 @@ from ._errors import error_from_rpc
 from ._session_core import Control, Request, Response, SessionCore
 from ._session_messages import Prompts, frame_draft, prompts_message
 from ._session_requests import AnswerQueue, Pending
-from ._session_view import SessionView
+from ._session_view import SessionView, too_late
 from ._streaming import ResultStream
 from .frames import FrameInput
 from .prompts import BoxLike, MaskPrompt, PointLike, Text
@@ -108,12 +108,12 @@ class Session(SessionView):
             MaskwireError: The frame failed, or the session did.
             OSError: The image file cannot be read.
             TypeError: An argument is of a kind that is not taken.
-            ValueError: The session leaves frames out (`every_nth_frame`, `on_change_only`), so that
-                waiting for each makes no sense; or an array or number cannot be sent.
+            ValueError: The session leaves frames out (`every_nth_frame`, `on_change_only`), and
+                this one carries no prompt that would be answered for certain; or an array or
+                number cannot be sent.
         """
-        if self._core.arguments.is_sampling:
-            raise ValueError("a session that leaves frames out cannot wait for each: use stream")
         prompts = Prompts(points=points, boxes=boxes, masks=masks, texts=texts)
+        self._core.arguments.check_answers(prompts)
         quality = self._core.arguments.jpeg_quality
         draft = frame_draft(frame, prompts, quality, frame_id=frame_id, capture_time=capture_time)
         result: FrameResult = self._ask(
@@ -395,13 +395,3 @@ class Session(SessionView):
                     self._changed.wait()
                     continue
             yield request
-
-
-def too_late(purpose: str) -> errors.DeadlineExceeded:
-    """Return the error for a wait that took too long."""
-    messages = {
-        "open": "the session was not opened in time",
-        "answer": "no answer came in time; the request may still be carried out",
-        "send": "nothing could be sent in time: the server is slow, or results are not collected",
-    }
-    return errors.DeadlineExceeded(messages[purpose], status="DEADLINE_EXCEEDED")

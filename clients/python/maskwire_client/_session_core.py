@@ -23,6 +23,7 @@ from ._session_messages import (
     capture_time,
     drain_notice_result,
     dropped_frames,
+    heartbeat_result,
     seed_result,
     session_config,
 )
@@ -210,10 +211,7 @@ class SessionCore:
             case "seed":
                 self._take_seed(response.sequence, seed_result(response.seed))
             case "heartbeat":
-                beat = response.heartbeat
-                self.heartbeat = Heartbeat(
-                    beat.frames_received, beat.frames_answered, beat.frames_dropped
-                )
+                self.heartbeat = heartbeat_result(response.heartbeat)
             case "drain_notice":
                 self._take_drain_notice(drain_notice_result(response.drain_notice))
             case "ended":

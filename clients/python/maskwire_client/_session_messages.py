@@ -23,6 +23,7 @@ from .sessions import (
     DroppedFrame,
     DropPolicy,
     DropReason,
+    Heartbeat,
     Reconnect,
     SessionSeed,
 )
@@ -73,6 +74,15 @@ class SessionArguments:
         """Whether processed frames may stay without an answer."""
         return self.every_nth_frame > 1 or self.on_change_only
 
+    def check_answers(self, prompts: Prompts) -> None:
+        """Check that a frame with these prompts will be answered.
+
+        Raises:
+            ValueError: The session leaves frames out, and no prompt forbids that.
+        """
+        if self.is_sampling and not prompts:
+            raise ValueError("a session that leaves frames out cannot wait for each: use stream")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompts:
@@ -86,6 +96,10 @@ class Prompts:
     def messages(self) -> list[prompt_pb2.Prompt]:
         """Return the messages; errors as of `prompt_messages`."""
         return prompt_messages(self.points, self.boxes, self.masks, self.texts)
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self.points or self.boxes or self.masks or self.texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +212,15 @@ def capture_time(message: realtime_pb2.SessionFrameResult) -> datetime | None:
     if not message.HasField("capture_time"):
         return None
     return message.capture_time.ToDatetime(UTC)
+
+
+def heartbeat_result(message: realtime_pb2.SessionHeartbeat) -> Heartbeat:
+    """Return a heartbeat."""
+    return Heartbeat(
+        frames_received=message.frames_received,
+        frames_answered=message.frames_answered,
+        frames_dropped=message.frames_dropped,
+    )
 
 
 def dropped_frames(

@@ -1,4 +1,4 @@
-"""What can be seen of a session without waiting; the same for both kinds."""
+"""What is the same for both kinds of sessions: what can be seen of them without waiting."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from maskwire.v1 import realtime_pb2
 
+from . import errors
 from ._session_core import SessionCore
 from .results import ModelReference
 from .sessions import DrainNotice, Heartbeat, SessionSeed, SessionSummary
@@ -83,3 +84,13 @@ class SessionView:
         if self._core.started is None:
             raise RuntimeError("the session is not open (yet)")
         return self._core.started
+
+
+def too_late(purpose: str) -> errors.DeadlineExceeded:
+    """Return the error for a wait that took too long."""
+    messages = {
+        "open": "the session was not opened in time",
+        "answer": "no answer came in time; the request may still be carried out",
+        "send": "nothing could be sent in time: the server is slow, or results are not collected",
+    }
+    return errors.DeadlineExceeded(messages[purpose], status="DEADLINE_EXCEEDED")

@@ -118,7 +118,7 @@ async def test_the_next_target_takes_over(connect: Connect) -> None:
 async def test_a_drain_notice_moves_the_session_and_nothing_is_lost(connect: Connect) -> None:
     notice = Response(drain_notice=realtime_pb2.DrainNotice(reason="going down"))
     notice.drain_notice.seed.seed = b"[5]"
-    given = []
+    given: list[Response] = []
 
     def answers(request, stream):
         if request.frame.frame_id == 10 and not given:

@@ -7,6 +7,7 @@ import itertools
 import threading
 from datetime import UTC, datetime
 
+import grpc
 import numpy as np
 import pytest
 
@@ -258,6 +259,7 @@ async def test_a_sampled_stream_ends_although_its_last_frames_have_no_answer(
         results = [one async for one in session.stream(IMAGE for _ in range(100))]
         with pytest.raises(ValueError, match="leaves frames out"):
             await session.track(IMAGE)
+        assert (await session.track(Frame(IMAGE, 300), points=CLICK)).frame_id == 300
     assert [one.frame_id for one in results] == [0, 30, 60, 90]
     assert [len(one.dropped_frames) for one in results] == [0, 29, 29, 29]
     assert {drop.reason for drop in results[1].dropped_frames} == {DropReason.SAMPLED_OUT}
@@ -279,7 +281,7 @@ async def test_what_the_server_says_by_itself(connect: Connect) -> None:
         connect(address) as client,
         client.open_session() as session,
     ):
-        assert session.heartbeat is session.drain_notice is None
+        assert (session.heartbeat, session.drain_notice) == (None, None)
         await session.track(IMAGE)
         assert session.heartbeat.frames_received == 3
         assert (session.drain_notice.end_time, session.drain_notice.reason) == (NOON, "going down")
@@ -298,7 +300,7 @@ async def test_resuming_from_a_seed(connect: Connect) -> None:
 
 
 async def test_a_session_that_cannot_be_opened(connect: Connect) -> None:
-    refusals = [scripted.grpc.StatusCode.RESOURCE_EXHAUSTED]
+    refusals = [grpc.StatusCode.RESOURCE_EXHAUSTED]
     async with (
         serving_sessions(SessionScript(refusals=refusals)) as address,
         connect(address) as client,

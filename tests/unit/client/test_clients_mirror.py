@@ -25,7 +25,7 @@ PAIRS = [
 ]
 
 # These return at once what waits when it is entered, awaited or iterated over.
-RETURN_AT_ONCE = {"open_session", "track_video", "stream", "results"}
+RETURN_AT_ONCE = {"open_session", "track_video", "stream", "stream_auto_segment", "results"}
 
 # Asynchronous objects are made before anything is awaited, so their calls take this elsewhere.
 DIFFERENT_ARGUMENTS = {("Session", "open"), ("VideoTrack", "open")}
