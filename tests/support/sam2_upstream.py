@@ -79,6 +79,11 @@ class UpstreamVideo:
         # stream has no length.
         self.state["num_frames"] = max(len(frames), self.predictor.max_obj_ptrs_in_encoder)
 
+    def encode(self, frame: int) -> None:
+        """Encode a frame, so that what comes next finds it encoded."""
+        with torch.inference_mode():
+            self.predictor._get_image_feature(self.state, frame, batch_size=1)
+
     def follow(self, frame: int, frames: int = 1) -> dict[int, UpstreamMask]:
         """Follow all objects into a frame, and into those after it; masks are the last frame's."""
         ids: list[int] = []

@@ -30,25 +30,16 @@ class PromptedFrame:
 
     Attributes:
         prompts: What was said.
+        begins: Whether the object begins with the frame.
         features: The frame as the object's memory lets it be seen, (1, C, S/16, S/16); None for an
-            object that begins there.
+            object that begins there, and for a mask that is taken over as it is.
         earlier: Logits that the object had on the frame, (1, 1, S/4, S/4), or None.
     """
 
     prompts: ObjectPrompts
+    begins: bool
     features: torch.Tensor | None
     earlier: torch.Tensor | None
-
-    @property
-    def begins(self) -> bool:
-        """Whether the object begins with the frame."""
-        return self.features is None
-
-    @property
-    def is_mask_alone(self) -> bool:
-        """Whether a mask is all that was said."""
-        prompts = self.prompts
-        return prompts.mask is not None and prompts.box is None and len(prompts.points) == 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,6 +69,11 @@ class Prompting:
         self._device = device
         self._batch_limit = batch_limit
 
+    def adopts(self, prompts: ObjectPrompts) -> bool:
+        """Whether a mask is taken over as it is: where it is alone, if the network does so."""
+        is_alone = prompts.box is None and len(prompts.points) == 0
+        return prompts.mask is not None and is_alone and self._network.adopts_masks
+
     def answer(
         self, embedding: Sam2Embedding, objects: Sequence[PromptedFrame], *, multimask: bool
     ) -> Iterator[Answer]:
@@ -91,8 +87,8 @@ class Prompting:
         """
         groups: dict[tuple[bool, ...], list[int]] = {}
         for index, prompted in enumerate(objects):
-            adopts = prompted.is_mask_alone and self._network.adopts_masks
             has_logits = prompted.earlier is not None or prompted.prompts.mask is not None
+            adopts = self.adopts(prompted.prompts)
             key = (True,) if adopts else (False, prompted.begins, has_logits)
             groups.setdefault(key, []).append(index)
         for (adopts, *_), indices in groups.items():

@@ -178,16 +178,20 @@ class Sam2Tracker(ObjectTracker):
         """Look up what the object had on the frame, and how its memory lets the frame be seen."""
         memory = self._objects.get(prompts.object_id)
         if memory is None:
-            return PromptedFrame(prompts, features=None, earlier=None)
+            return PromptedFrame(prompts, begins=True, features=None, earlier=None)
         begins, is_latest = memory.begins_with(frame), frame == self._latest
         output = memory.at(frame)
         if is_latest and memory.pending is not None:
             output = memory.pending
         if is_latest and memory.restarts and begins:
             output = None
+        features = None
+        if not begins and not self._prompting.adopts(prompts):
+            features = self._features(frame, embedding, prompts.object_id)
         return PromptedFrame(
             prompts,
-            features=None if begins else self._features(frame, embedding, prompts.object_id),
+            begins=begins,
+            features=features,
             earlier=None if output is None else output.logits,
         )
 

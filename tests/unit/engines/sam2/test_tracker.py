@@ -178,6 +178,19 @@ def test_correcting_again_and_again_attends_to_memory_once(
     assert calls.memories == 0
 
 
+def test_a_mask_that_is_taken_over_attends_to_nothing(
+    engine: Sam2Engine, embeddings: list[Sam2Embedding]
+):
+    tracker = new_tracker(engine)
+    tracker.advance(0, embeddings[0])
+    tracker.prompt(0, [spread(1)], multimask=False)
+    tracker.advance(1, embeddings[1])
+    with Calls(engine) as calls:
+        mask = np.ones((SIZE.height_px, SIZE.width_px), np.bool_)
+        tracker.prompt(1, [only(1, mask=mask)], multimask=False)
+    assert calls.attention == []
+
+
 def test_a_first_prompt_gives_what_decoding_the_image_gives(
     engine: Sam2Engine, embeddings: list[Sam2Embedding]
 ):
