@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 
 from maskwire.v1 import realtime_pb2, realtime_pb2_grpc
-from maskwire_server.app import image_limits, session_limits
+from maskwire_server.composition.limits import image_limits, session_limits
 from maskwire_server.domain.executor import BoundedExecutor
 from maskwire_server.domain.image_access import ImageAccess
 from maskwire_server.domain.models import ModelRegistry, ServedModel
