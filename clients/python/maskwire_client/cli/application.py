@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..errors import MaskwireError
-from . import auto, config, demo, live, models, segment, serve, track
+from . import auto, config, demo, evaluate, live, models, segment, serve, track
 from .exit_codes import epilog
 from .failures import CommandFailure, report_failed_call, report_failure
 
@@ -52,6 +52,7 @@ application.command("segment")(segment.segment)
 application.command("track", epilog=track.EPILOG)(track.track)
 application.command("live", epilog=live.EPILOG)(live.live)
 application.command("auto")(auto.auto)
+application.command("eval", epilog=evaluate.EPILOG)(evaluate.evaluate)
 application.command("config")(config.show_config)
 application.command("demo")(demo.demo)
 application.add_typer(models.application, name="models")
