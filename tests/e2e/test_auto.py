@@ -86,6 +86,9 @@ def test_failures_have_their_exit_codes(
     (tmp_path / "empty").mkdir()
     places = {"EMPTY": tmp_path / "empty", "IMAGE": write_picture(tmp_path / "a.png")}
     given = [places.get(argument, argument) for argument in arguments]
-    code, _, messages = run("auto", *given, "--server", server, "--json")
+    out = tmp_path / "out"
+    code, output, messages = run("auto", *given, "--server", server, "--json", "--out", out)
     assert code == exit_code
     assert message in messages
+    assert output == ""
+    assert not out.exists()

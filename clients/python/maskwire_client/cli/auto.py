@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Never
 
 import typer
 from rich.progress import Progress, TaskID
@@ -232,13 +232,22 @@ def auto(
     output = AutoOutput(folder, as_json=as_json, mask_files=mask_format is MaskFormat.PNG)
     with Connection(server, local, config, model).client() as client, output:
         failures, table = _segment_all(client, call, sources, output)
+        if len(failures) == len(sources):
+            _fail(failures, len(sources))
     if not as_json:
         _report(table, output.written)
+    if failures:
+        _fail(failures, len(sources))
+
+
+def _fail(failures: Sequence[CommandFailure], images: int) -> Never:
+    """Report why images could not be segmented."""
+    if images == 1:
+        raise failures[0]
     for failure in failures:
         report_failure(failure)
-    if failures:
-        text = f"{len(failures)} of {len(sources)} images could not be segmented"
-        raise CommandFailure(text, failures[0].exit_code)
+    text = f"{len(failures)} of {images} images could not be segmented"
+    raise CommandFailure(text, failures[0].exit_code)
 
 
 def _sources(arguments: Sequence[str]) -> Iterator[_Source]:

@@ -29,38 +29,33 @@ class AutoOutput:
     In the folder: masks.json, contact-sheet.png, and for each image NAME-overlay.png, where asked
     for NAME-labels.png, and NAME-mask-N.png for each mask.
 
+    Nothing is written before the first answer, nor where the first one fails.
+
     Args:
         folder: The folder; None for none.
         as_json: Whether to print masks.json.
         mask_files: Whether to write a picture for each mask.
-
-    Raises:
-        OSError: The folder cannot be made or written to.
     """
 
     def __init__(self, folder: Path | None, *, as_json: bool, mask_files: bool) -> None:
+        self.written: list[Path] = []
         self._folder = folder
+        self._as_json = as_json
         self._mask_files = mask_files
         self._names = FileNames()
         self._resources = ExitStack()
-        self.written: list[Path] = []
-        streams: list[TextIO] = [sys.stdout] if as_json else []
-        self._sheets: ContactSheets | None = None
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            file = folder / "masks.json"
-            streams.append(self._resources.enter_context(file.open("w", encoding="utf-8")))
-            self.written.append(file)
-            self._sheets = ContactSheets(folder)
-        self._document = CocoWriter(streams)
+        self._sheets = ContactSheets(folder) if folder is not None else None
+        self._document: CocoWriter | None = None
 
     def add(self, file_name: str, result: SegmentationResult) -> None:
         """Take the answer for an image.
 
         Raises:
-            OSError: A file cannot be written.
+            OSError: The folder cannot be made, or a file cannot be written.
             ValueError: A mask does not decode.
         """
+        if self._document is None:
+            self._document = self._begin()
         self._document.add(file_name, result)
         if self._folder is None or self._sheets is None:
             return
@@ -88,9 +83,21 @@ class AutoOutput:
     ) -> None:
         """Complete the files, also when some images are missing."""
         with self._resources:
+            if self._document is None and error is None:
+                self._document = self._begin()
             if self._sheets is not None:
                 self.written += self._sheets.close()
-            self._document.close(files=[str(path) for path in self.written])
+            if self._document is not None:
+                self._document.close(files=[str(path) for path in self.written])
+
+    def _begin(self) -> CocoWriter:
+        streams: list[TextIO] = [sys.stdout] if self._as_json else []
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            file = self._folder / "masks.json"
+            streams.append(self._resources.enter_context(file.open("w", encoding="utf-8")))
+            self.written.append(file)
+        return CocoWriter(streams)
 
 
 class CocoWriter:
