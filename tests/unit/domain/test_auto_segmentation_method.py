@@ -24,6 +24,7 @@ from maskwire_server.domain.proposals import Proposal, ProposalCriteria, measuri
 SIDES = st.integers(8, 3000)
 
 
+@settings(deadline=None)
 @given(SIDES, SIDES, st.integers(0, 4), st.floats(0, 0.9))
 def test_crops_are_upstreams(width, height, layers, overlap_ratio):
     boxes, numbers = amg.generate_crop_boxes((height, width), layers, overlap_ratio)
@@ -53,7 +54,7 @@ def test_a_grid_has_at_least_one_point():
     assert points_per_side(4, 8, 8) == 1
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 120), st.sampled_from([0.0, 0.3, 0.7, 1.0]))
 def test_suppression_is_torchvisions(seed, count, threshold):
     random = np.random.default_rng(seed)
@@ -72,7 +73,8 @@ def blobs(seed: int, side: int = 64) -> MaskLogits:
     values = torch.nn.functional.interpolate(
         torch.from_numpy(noise)[None, None], (side, side), mode="bicubic"
     )[0, 0].numpy()
-    return MaskLogits(values + random.normal(scale=0.4, size=(side, side)), Box(0, 0, 200, 150))
+    values = (values + random.normal(scale=0.4, size=(side, side))).astype(np.float32)
+    return MaskLogits(values, Box(0, 0, 200, 150))
 
 
 SIZE = ImageSize(200, 150)
@@ -95,9 +97,9 @@ def candidate(logits: MaskLogits, predicted_iou: float = 0.9) -> Candidate:
 def test_measures_are_upstreams(seed):
     logits = blobs(seed)
     full = torch.nn.functional.interpolate(
-        torch.from_numpy(logits.values.astype(np.float32))[None, None], (150, 200), mode="bilinear"
+        torch.from_numpy(logits.values)[None, None], (150, 200), mode="bilinear"
     )[0]
-    found = candidate(MaskLogits(logits.values.astype(np.float32), logits.window))
+    found = candidate(MaskLogits(logits.values, logits.window))
     expected = amg.calculate_stability_score(full, 0.0, 1.0)
     assert found.stability_score == pytest.approx(float(expected[0]), abs=2e-4)
     assert found.box.tolist() == amg.batched_mask_to_box(full > 0)[0].tolist()
@@ -105,7 +107,7 @@ def test_measures_are_upstreams(seed):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_what_is_held_of_logits_gives_the_same_bitmap(seed):
-    values = blobs(seed).values.astype(np.float32)
+    values = blobs(seed).values
     values[:20] = values[:, -9:] = -3.0
     logits = MaskLogits(values, Box(0, 0, 200, 150))
     held = HeldLogits.of(logits)
@@ -138,7 +140,7 @@ def test_masks_at_the_edge_of_a_crop_are_upstreams():
 
 @pytest.mark.parametrize("seed", range(6))
 def test_clean_up_of_small_regions_is_upstreams(seed):
-    one = candidate(MaskLogits(blobs(seed).values.astype(np.float32), Box(0, 0, 200, 150)))
+    one = candidate(MaskLogits(blobs(seed).values, Box(0, 0, 200, 150)))
     bitmap = one.logits.restore().to_bitmap(SIZE)
     mask, holes = amg.remove_small_regions(bitmap, 100, mode="holes")
     mask, islands = amg.remove_small_regions(mask, 100, mode="islands")

@@ -1,11 +1,13 @@
 """What nano proposes at a grid of points: few looks, from coarse to fine, where there is something.
 
 A look costs the same wherever it is taken, and a window shows only objects of about its own size.
-So the points are taken in levels: a few of them with windows as large as the image, four times as
-many with windows half as large, and so on. Points inside a mask of that size that was accepted
-already, and points around which the image is plain, are settled without a look; of those that are
-left at the finest level, the ones with the most to see are looked at. A first answer that is good
-enough gets the second, closer look that prompts get too.
+First come regions of like colour, as if each had been boxed: a box tells nano much more than a
+click. Then the points are taken in levels: a few of them with windows as large as the image, four
+times as many with windows half as large, and so on. Points inside a mask of that size that was
+accepted already, and points around which the image is plain, are settled without a look; of those
+that are left at a level, the ones with the most to see are looked at. A first answer that is good
+enough gets the second, closer look that prompts get too, and a mask that ends where there is
+nothing to see is dropped.
 """
 
 from __future__ import annotations
