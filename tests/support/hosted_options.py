@@ -52,7 +52,7 @@ def _sam3(endpoint: str) -> list[Row]:
             "`data:` URI; or `image.data`, `image.digest`",
             "image",
         ),
-        row("prompt / text_prompt", "prompts[].text.text", "required", text_rule, "text"),
+        row("prompt / text_prompt", "prompts[].text.text", "none", text_rule, "text"),
         row("point_prompts", "prompts[].point.point", "none", "inside the image", "points"),
         row("point_prompts[].label", "prompts[].point.label", "foreground", "enum", "labels"),
         row(
@@ -136,7 +136,7 @@ ROWS = [
         "stored_everything",
     ),
     _sam1("image_url", "image.uri", "required", "as above", "image"),
-    _sam1("text_prompt", "prompts[].text.text", "required", "1 to 1024 bytes", "text"),
+    _sam1("text_prompt", "prompts[].text.text", "none", "1 to 1024 bytes", "text"),
     _sam1("size", "inference_size_px", "the model's own (1024)", "64 to 8192", "size", outside=63),
     _sam1("iou", "postprocess.max_overlap_iou", "off (0.9 there)", "0 to 1", "iou", outside=1.5),
     _sam1("confidence", "postprocess.min_score", "off (0.4)", "0 to 1", "confidence", outside=-1),
