@@ -6,7 +6,6 @@ import hashlib
 import io
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -15,7 +14,6 @@ import grpc
 import numpy as np
 import pytest
 from google.rpc import error_details_pb2
-from numpy.typing import NDArray
 
 from maskwire.v1 import (
     file_pb2,
@@ -23,25 +21,32 @@ from maskwire.v1 import (
     mask_pb2,
     model_pb2,
     model_pb2_grpc,
-    realtime_pb2,
     video_pb2,
     video_pb2_grpc,
 )
 from maskwire_server.domain.geometry import ImageSize
-from maskwire_server.domain.rle import decode_rle
 from tests.support import videos
-from tests.support.clips import Clip, make_clip, write_gif, write_mp4, write_webm
+from tests.support.clips import make_clip, write_gif, write_mp4, write_webm
+from tests.support.footage import (
+    DEADLINE_S,
+    Footage,
+    Request,
+    Response,
+    click_square,
+    enclose,
+    frames_of,
+    iou,
+    order_of,
+    track,
+    track_request,
+)
 from tests.support.grpc_serving import detail, reason
 from tests.support.metrics_page import scraped
 from tests.support.server_process import ServerProcess, server_process
 
-Request = video_pb2.TrackVideoRequest
-Response = video_pb2.TrackVideoResponse
-
 FRAMES = 16
 SIZE = ImageSize(320, 240)
 LONG_FRAMES = 40
-DEADLINE_S = 120.0
 LEAST_IOU = 0.5
 FORWARD = video_pb2.TRACK_DIRECTION_FORWARD
 BACKWARD = video_pb2.TRACK_DIRECTION_BACKWARD
@@ -67,16 +72,6 @@ def stub(nano_server: ServerProcess) -> Iterator[Any]:
         yield video_pb2_grpc.VideoServiceStub(channel)
 
 
-@dataclass(frozen=True)
-class Footage:
-    """A clip and how it is encoded."""
-
-    clip: Clip
-    mp4: bytes
-    webm: bytes
-    gif: bytes
-
-
 @pytest.fixture(scope="module")
 def footage(tmp_path_factory: pytest.TempPathFactory) -> Footage:
     folder = tmp_path_factory.mktemp("clips")
@@ -87,48 +82,6 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> Footage:
         write_webm(clip, folder / "clip.webm", codec="libvpx").read_bytes(),
         write_gif(clip, folder / "clip.gif").read_bytes(),
     )
-
-
-def enclose(request: Request, clip: Clip, object_id: int, frame: int) -> None:
-    """Prompt an object by the box around it."""
-    rows, columns = np.nonzero(clip.masks[frame][object_id])
-    box = request.prompts.add(object_id=object_id, frame_index=frame).box.box
-    box.x_min, box.y_min = columns.min(), rows.min()
-    box.x_max, box.y_max = columns.max() + 1, rows.max() + 1
-
-
-def track_request(footage: Footage, frame: int = 0, **fields: Any) -> Request:
-    request = Request(**fields)
-    request.video.data = footage.mp4
-    enclose(request, footage.clip, 1, frame)
-    return request
-
-
-def click_square(request: Request) -> None:
-    """Prompt the square of `tests.support.videos` instead."""
-    del request.prompts[:]
-    point = request.prompts.add().point.point
-    point.x = point.y = videos.SIDE - 2
-
-
-def track(stub: Any, request: Request) -> list[Response]:
-    return list(stub.TrackVideo(request, timeout=DEADLINE_S))
-
-
-def frames_of(responses: list[Response]) -> list[video_pb2.VideoFrameResult]:
-    return [response.frame for response in responses if response.HasField("frame")]
-
-
-def order_of(responses: list[Response]) -> list[int]:
-    return [frame.frame_index for frame in frames_of(responses)]
-
-
-def iou(tracked: realtime_pb2.TrackedMask, truth: NDArray[np.bool_]) -> float:
-    if not tracked.mask.HasField("mask"):
-        return float(not truth.any())
-    rle = tracked.mask.mask.coco_rle
-    bitmap = decode_rle(rle.counts, ImageSize(rle.size.width_px, rle.size.height_px))
-    return float((bitmap & truth).sum() / max(1, (bitmap | truth).sum()))
 
 
 @pytest.mark.parametrize("container", ["mp4", "webm", "gif"])
