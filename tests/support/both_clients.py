@@ -39,6 +39,9 @@ class InThreads:
 
     async def __aenter__(self) -> InThreads:
         await self._run(self._blocking.__enter__)
+        if isinstance(self._blocking, VideoTrack):
+            # The other kind waits here; a property that waits would block the event loop.
+            await self._run(lambda: self._blocking.info)
         return self
 
     async def __aexit__(self, *exception: Any) -> None:

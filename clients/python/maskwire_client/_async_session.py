@@ -202,7 +202,7 @@ class AsyncSession(SessionView):
         The source may be asynchronous; one that is not is asked for its frames in a thread.
         """
         prompts = Prompts(points=points, boxes=boxes, masks=masks, texts=texts)
-        queue = AnswerQueue(window or self._core.arguments.window)
+        queue = AnswerQueue(self._core.arguments.window if window is None else window)
         return AsyncResultStream(self._changed, self._core, queue, frames, prompts)
 
     async def end(self, *, timeout_s: float | None = None) -> SessionSummary:

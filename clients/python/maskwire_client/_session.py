@@ -268,7 +268,7 @@ class Session(SessionView):
             window: Most frames sent and not collected; None is the session's.
         """
         prompts = Prompts(points=points, boxes=boxes, masks=masks, texts=texts)
-        queue = AnswerQueue(window or self._core.arguments.window)
+        queue = AnswerQueue(self._core.arguments.window if window is None else window)
         return ResultStream(self._changed, self._core, queue, frames, prompts)
 
     def end(self, *, timeout_s: float | None = None) -> SessionSummary:

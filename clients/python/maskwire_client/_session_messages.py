@@ -64,8 +64,6 @@ class SessionArguments:
         Raises:
             ValueError: A number is out of its range.
         """
-        if self.window < 1:
-            raise ValueError(f"window must be at least 1, not {self.window}")
         if self.jpeg_quality is not None and not 1 <= self.jpeg_quality <= 95:
             raise ValueError(f"jpeg_quality must be 1 to 95, not {self.jpeg_quality}")
 

@@ -33,9 +33,14 @@ class AnswerQueue:
 
     At most `window` of its frames are sent and not collected, so that the reader of the connection
     never has to wait for the collector.
+
+    Raises:
+        ValueError: `window` is less than 1.
     """
 
     def __init__(self, window: int) -> None:
+        if window < 1:
+            raise ValueError(f"window must be at least 1, not {window}")
         self.in_flight = 0
         self.answers: deque[FrameResult | MaskwireError] = deque()
         self._window = window

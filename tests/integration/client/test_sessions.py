@@ -13,6 +13,7 @@ import pytest
 
 from maskwire.v1 import mask_pb2, realtime_pb2
 from maskwire_client import (
+    AsyncClient,
     DroppedFrame,
     DropPolicy,
     DropReason,
@@ -435,6 +436,40 @@ async def test_ended_sessions_take_nothing_more(connect: Connect) -> None:
         with pytest.raises(RuntimeError, match="ended"):
             await session.track(IMAGE)
         await session.close()
+
+
+async def test_many_callers_share_one_session(connect: Connect) -> None:
+    async with (
+        serving_sessions(SessionScript()) as address,
+        connect(address) as client,
+        client.open_session() as session,
+    ):
+        await session.track(IMAGE, points=CLICK)
+        calls = [session.track(Frame(IMAGE, number)) for number in range(1, 41)]
+        calls += [session.prompt(points=[Point(1, 1, object_id=one)]) for one in range(2, 12)]
+        results = await asyncio.gather(*calls)
+        assert [one.frame_id for one in results[:40]] == list(range(1, 41))
+        assert session.object_ids == set(range(1, 12))
+
+
+async def test_a_cancelled_task_leaves_the_session_alive() -> None:
+    reads = asyncio.Semaphore(0)
+    script = SessionScript(reads=reads)
+    async with (
+        serving_sessions(script) as address,
+        AsyncClient(address) as client,
+        client.open_session() as session,
+    ):
+        waiting = asyncio.create_task(session.track(IMAGE))
+        collecting = asyncio.create_task(anext(session.results()))
+        await asyncio.sleep(0)
+        for task in (waiting, collecting):
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        script.reads = None
+        reads.release()
+        assert (await session.track(Frame(IMAGE, 9))).frame_id == 9
 
 
 async def test_no_thread_is_left(connect: Connect) -> None:

@@ -150,13 +150,13 @@ async def test_every_frame_is_accounted_for(address: str, connect: Connect) -> N
             {"on_change_only": True},
         ):
             async with client.open_session(window=6, **options) as session:
-                stream = session.stream((picture for _ in range(23)), points=[CLICK])
+                stream = session.stream((picture for _ in range(10)), points=[CLICK])
                 results = [one async for one in stream]
                 summary = await session.end()
             dropped = [drop for one in results for drop in one.dropped_frames]
             dropped += summary.dropped_frames
             seen = [one.frame_id for one in results] + [drop.frame_id for drop in dropped]
-            assert sorted(seen) == list(range(23)), options
+            assert sorted(seen) == list(range(10)), options
             assert summary.frames_answered == len(results)
             assert (summary.frames_dropped, summary.frames_lost) == (len(dropped), 0)
             reasons = {drop.reason for drop in dropped}
@@ -180,7 +180,7 @@ async def test_a_session_goes_on_from_its_seed(address: str, connect: Connect) -
 async def test_a_killed_server_costs_unanswered_frames_only(
     tmp_path: Path, address: str, connect: Connect
 ) -> None:
-    pictures = [encode_image(disk(shift), "jpeg") for shift in range(24)]
+    pictures = [encode_image(disk(shift), "jpeg") for shift in range(16)]
     with server_process(tmp_path) as first:
         policy = Reconnect(targets=(address,), seed_interval_s=0.0)
         async with (
@@ -195,7 +195,7 @@ async def test_a_killed_server_costs_unanswered_frames_only(
             summary = await session.end()
     lost = [frame.frame_id for one in results for frame in one.lost_frames]
     answered = [one.frame_id for one in results]
-    assert sorted(answered + lost) == list(range(24))
+    assert sorted(answered + lost) == list(range(16))
     assert 0 < len(lost) <= 6
     assert [frame.frame_id for frame in summary.lost_frames] == lost
     assert summary.reconnects == 1
@@ -209,7 +209,7 @@ async def test_a_killed_server_costs_unanswered_frames_only(
 async def test_a_server_that_drains_costs_nothing(
     tmp_path: Path, address: str, connect: Connect
 ) -> None:
-    pictures = [encode_image(disk(shift), "jpeg") for shift in range(24)]
+    pictures = [encode_image(disk(shift), "jpeg") for shift in range(16)]
     patient: dict[str, dict[str, Any]] = {
         "grpc": {"shutdown_grace_s": 120.0},
         "sessions": {"drain_grace_s": 120.0},
@@ -225,7 +225,7 @@ async def test_a_server_that_drains_costs_nothing(
             first.signal(signal.SIGTERM)
             results += [one async for one in stream]
             summary = await session.end()
-    assert [one.frame_id for one in results] == list(range(24))
+    assert [one.frame_id for one in results] == list(range(16))
     assert all([mask.object_id for mask in one] == [3] for one in results)
     assert (summary.frames_lost, summary.reconnects) == (0, 1)
 

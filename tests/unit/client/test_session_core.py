@@ -144,6 +144,11 @@ def test_the_outbox_and_the_window_are_bounded() -> None:
     assert bench.core.has_room(queue)
 
 
+def test_a_window_holds_at_least_one_frame() -> None:
+    with pytest.raises(ValueError, match="window"):
+        SessionCore(arguments(window=0))
+
+
 def test_latency_is_from_handing_in_to_the_answer() -> None:
     bench = Bench()
     waiter: Future = Future()
