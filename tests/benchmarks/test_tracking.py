@@ -95,15 +95,21 @@ def test_prompting_a_still_image(small_sam2: Sam2Files) -> None:
     def said(number: int) -> ObjectPrompts:
         return _click(1, 20.0 + number % 200, 100.0)
 
+    def anew(number: int) -> None:
+        tracker.clear_prompts([1])
+        tracker.prompt(0, [said(number)], multimask=False)
+
     rows = measure_in_turn(
         {
             "decode": lambda number: engine.decode(embedding, [said(number)], multimask=False),
-            "prompt": lambda number: tracker.prompt(0, [said(number)], multimask=False),
+            "prompt, anew": anew,
+            # The earlier answer goes in with the click, as a mask prompt that decode is not given.
+            "prompt, again": lambda number: tracker.prompt(0, [said(number)], multimask=False),
         },
-        rounds=200,
+        rounds=100,
         warm_up=5,
     )
-    extra = rows["prompt"].p50_ms - rows["decode"].p50_ms
+    extra = rows["prompt, anew"].p50_ms - rows["decode"].p50_ms
     report("small-512: a click", rows, {"prompt beyond decode, medians": f"{extra:.2f} ms"})
     engine.close()
 

@@ -135,6 +135,7 @@ def test_48_frames_equal_upstreams(new_pair, small_sam2: Sam2Files):
     play(new_pair(small_sam2, 48), frames=48, begin=10, correct=20, remove=30)
 
 
+@pytest.mark.timeout(900)
 def test_the_published_architecture_equals_upstreams(new_pair, official_tiny_sam2: Sam2Files):
     play(new_pair(official_tiny_sam2, 3), frames=3, begin=1, correct=2, remove=2)
 
