@@ -1,11 +1,15 @@
 """One step of tracking: objects from the frame before into this one, in one pass of the network.
 
-What is known of an object is a `Track`, which never changes: each step makes a new one.
+The mask of the frame before is moved by the flow inside it; the network sees the window that goes
+with it, with the moved mask as its earlier mask. The new mask is the moved one and the network's
+together, and what the object's colours and its template say of each pixel. Colours and template
+also say whether it is the object at all. One that is not seen is looked for by its template, in
+the same frame.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -21,10 +25,8 @@ from .network import SINGLE
 from .predictor import WINDOW_SIZE, Answer, NanoPredictor
 from .search import placements
 from .template import Template
+from .track import VISIBLE_FROM, Sample, Track
 from .views import View
-
-VISIBLE_FROM = 0.5
-"""Presence from which an object counts as seen."""
 
 MARGIN = 1.5
 """Side of the window over the longer side of the object as it is expected."""
@@ -35,75 +37,38 @@ CARRIED = 0.8
 EVIDENCE = 1.0
 """Weight of a pixel's colour, which says object or surroundings."""
 
-LEAST_SHOWN = 0.9
-EVERY = 6
+OCCLUDED = 2.0
+"""Weight of a pixel that no longer shows what the template has there: something covers it."""
+
+MOST_LOGIT = 5.0
+MOST_EVIDENCE = 2.0
+"""The most that mask and network may say of a pixel, and that its colour may."""
+
 REACH = 0.1
 SEARCH_REACH = 0.35
-OCCLUDED = 2.0
-"""Weight of a pixel that no longer shows what the template has there."""
-
-MOST_EVIDENCE = 2.0
-MOST_LOGIT = 5.0
-"""What a pixel's colour may say at most, and what mask and network may."""
+"""How far a mask may grow in a frame, over the square root of its area: followed, and searched."""
 
 LEARN_FROM = 0.8
-"""Presence from which an object's look is learned anew; below, something may cover it."""
-
 LEAST_GROWTH = 0.6
-"""The same for its area, over the area that it used to have."""
+LEAST_SHOWN = 0.9
+"""From what presence, area over the usual one, and share of the template that shows, the look of
+an object is learned anew; below, something may cover it."""
+
+TEMPLATE_FRAMES = 6
+"""Age of a template that is replaced. One taken anew in every frame would go along with what
+covers the object bit by bit."""
+
+SHARED = 0.5
+"""Share of a mask that lies on another object's from which it is that object."""
 
 _EVIDENCE_BLUR = 1.5
+_COVERED_BLUR = (5, 5)
 _LEARN_INSIDE, _LEARN_AROUND, _LEARN_AREA = 0.05, 0.2, 0.1
 
 FOLLOWED_WEIGHTS = (18.0, 2.0, 5.0, -22.0)
 SEARCHED_WEIGHTS = (20.0, 1.5, 4.0, -19.7)
 """What likeness, evidence and the share of the template that shows weigh in the presence of an
 object, and what is added: for one that was followed and for one that was searched."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sample:
-    """What an object looked like.
-
-    Attributes:
-        appearance: Its colours.
-        template: The object itself.
-        area: Pixels of the frame that it covered.
-    """
-
-    appearance: Appearance
-    template: Template
-    area: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Track:
-    """What is known of an object after a frame.
-
-    Attributes:
-        logits: Its mask when it was last seen.
-        presence: Probability that it is visible in the frame, 0 to 1.
-        sample: What it looks like; None while no pixel was ever its own.
-        since: How it moved since the frame of the sample's template.
-    """
-
-    logits: MaskLogits
-    presence: float
-    sample: Sample | None
-    since: Move = STILL
-    age: int = 0
-
-    @property
-    def is_visible(self) -> bool:
-        """Whether it was seen in the frame."""
-        return self.presence >= VISIBLE_FROM
-
-    def arrays(self) -> Iterator[NDArray[np.generic]]:
-        """What it holds in memory."""
-        yield self.logits.values
-        if self.sample is not None:
-            yield from self.sample.appearance.arrays()
-            yield from self.sample.template.arrays()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,7 +81,9 @@ class _Attempt:
         expected: Shape (size, size), float32: that mask's logits.
         bins: Shape (size, size), int32: its colours as bins.
         since: How the object got there from its template's frame.
-        expected_inside, found: Where the template says that it is, and is right.
+        move: How it got there from the frame before, or where it was searched, as `since`.
+        inside: Shape (size, size), bool: where the template says that it is.
+        found: Of that, where the window shows what the template has there.
         is_search: Whether it was searched, not followed.
     """
 
@@ -125,6 +92,7 @@ class _Attempt:
     expected: NDArray[np.float32]
     bins: NDArray[np.int32]
     since: Move
+    move: Move
     inside: NDArray[np.bool_]
     found: NDArray[np.bool_]
     is_search: bool
@@ -166,6 +134,14 @@ class _Finding:
             and self.growth >= LEAST_GROWTH
             and self.shown >= LEAST_SHOWN
         )
+
+    def lies_on(self, other: _Finding) -> bool:
+        """Whether most of this mask lies on that of another object."""
+        window = views.window_box(self.attempt.view.window)
+        theirs = MaskLogits(other.values, views.window_box(other.attempt.view.window))
+        mask = self.values > 0
+        shared = mask & (moved(theirs, STILL, window, WINDOW_SIZE).values > 0)
+        return int(shared.sum()) > SHARED * int(mask.sum())
 
 
 class Follower:
@@ -212,15 +188,16 @@ class Follower:
             for object_id, track in tracks.items()
             if track.is_visible
         ]
-        best = self._best(pixels, tracks, followed)
+        best = self._best(pixels, tracks, followed, {})
+        seen = {one: found for one, found in best.items() if found.presence >= VISIBLE_FROM}
         # Where the move led astray, the object may still be near by.
         searched = [
             attempt
             for object_id, track in tracks.items()
-            if object_id not in best or best[object_id].presence < VISIBLE_FROM
+            if object_id not in seen
             for attempt in _searched(object_id, track, frame)
         ]
-        for object_id, finding in self._best(pixels, tracks, searched).items():
+        for object_id, finding in self._best(pixels, tracks, searched, seen).items():
             if object_id not in best or finding.presence > best[object_id].presence:
                 best[object_id] = finding
         return {
@@ -233,14 +210,20 @@ class Follower:
         pixels: NDArray[np.uint8],
         tracks: Mapping[int, Track],
         attempts: Sequence[_Attempt],
+        taken: Mapping[int, _Finding],
     ) -> dict[int, _Finding]:
-        """Ask the network about attempts, and keep the likeliest of each object."""
+        """Ask the network about attempts, and keep the likeliest of each object.
+
+        What other objects have `taken` is not found a second time: they may look alike.
+        """
         answers = self._predictor.look(pixels, [attempt.view for attempt in attempts])
         best: dict[int, _Finding] = {}
         for attempt, answer in zip(attempts, answers, strict=True):
             sample = tracks[attempt.object_id].sample
             assert sample is not None
             finding = _finding(sample, attempt, answer)
+            if any(finding.lies_on(other) for other in taken.values()):
+                continue
             before = best.get(attempt.object_id)
             if before is None or finding.presence > before.presence:
                 best[attempt.object_id] = finding
@@ -268,10 +251,16 @@ def _searched(object_id: int, track: Track, frame: _Frame) -> list[_Attempt]:
     if track.sample is None:
         return []
     template = track.sample.template
-    return [
+    attempts = [
         _attempt(object_id, track.sample, frame, template.logits, move, move)
         for move in placements(template, frame.small)
     ]
+    if track.is_visible:
+        # Flow that is led astray by what passes: the object may simply go on.
+        since = track.last.after(track.since)
+        on = _attempt(object_id, track.sample, frame, track.logits, track.last, since)
+        attempts.append(replace(on, is_search=False))
+    return attempts
 
 
 def _attempt(
@@ -296,7 +285,7 @@ def _attempt(
     )
     inside, found = sample.template.explains(colours, window, since)
     return _Attempt(
-        object_id, view, expected, colour_bins(colours), since, inside, found, is_search=True
+        object_id, view, expected, colour_bins(colours), since, move, inside, found, is_search=True
     )
 
 
@@ -310,7 +299,7 @@ def _finding(sample: Sample, attempt: _Attempt, answer: Answer) -> _Finding:
     carried = 0.0 if attempt.is_search else CARRIED
     values = (1 - carried) * seen + carried * expected
     values += EVIDENCE * cv2.GaussianBlur(evidence, (0, 0), _EVIDENCE_BLUR)
-    values -= OCCLUDED * cv2.blur(covered, (5, 5))
+    values -= OCCLUDED * cv2.blur(covered, _COVERED_BLUR)
     values = np.where(_reached(expected > 0, attempt.is_search), values, np.minimum(values, -1))
     mask = values > 0
     return _Finding(
@@ -335,21 +324,32 @@ def _next(track: Track, finding: _Finding | None, small: SmallPicture) -> Track:
     if finding is None or finding.presence < VISIBLE_FROM or track.sample is None:
         return replace(track, presence=0.0 if finding is None else finding.presence)
     attempt = finding.attempt
-    logits = MaskLogits(finding.values, views.window_box(attempt.view.window))
-    template = Template.of(small, logits) if finding.is_sure else None
-    if template is None:
-        return Track(logits, finding.presence, track.sample, attempt.since, track.age + 1)
+    found = Track(
+        MaskLogits(finding.values, views.window_box(attempt.view.window)),
+        finding.presence,
+        track.sample,
+        attempt.since,
+        STILL if attempt.is_search else attempt.move,
+        track.age + 1,
+    )
+    return _learned(found, finding, small) if finding.is_sure else found
+
+
+def _learned(track: Track, finding: _Finding, small: SmallPicture) -> Track:
+    """A track that takes over what its object looks like now."""
+    assert track.sample is not None
     mask = finding.values > 0
-    later = Appearance.of(attempt.bins, mask)
-    area = _area(mask, attempt.view.window)
+    later = Appearance.of(finding.attempt.bins, mask)
+    area = _area(mask, finding.attempt.view.window)
     sample = Sample(
         track.sample.appearance.blended(later, _LEARN_INSIDE, _LEARN_AROUND),
-        template if track.age + 1 >= EVERY else track.sample.template,
+        track.sample.template,
         (1 - _LEARN_AREA) * track.sample.area + _LEARN_AREA * area,
     )
-    if track.age + 1 < EVERY:
-        return Track(logits, finding.presence, sample, attempt.since, track.age + 1)
-    return Track(logits, finding.presence, sample)
+    template = Template.of(small, track.logits) if track.age >= TEMPLATE_FRAMES else None
+    if template is None:
+        return replace(track, sample=sample)
+    return replace(track, sample=replace(sample, template=template), since=STILL, age=0)
 
 
 def _area(mask: NDArray[np.bool_], window: windows.Window) -> float:

@@ -27,9 +27,10 @@ from maskwire_server.engines.device import reporting_device_failure
 
 from . import views, windows
 from .embedding import NanoEmbedding
-from .following import Follower, Track
+from .following import Follower
 from .motion import Motion, SmallPicture
 from .predictor import WINDOW_SIZE, NanoPredictor
+from .track import Track
 
 _CERTAIN = 16.0
 """Difference of the logits inside and outside a mask that was given."""
