@@ -198,6 +198,8 @@ class SessionScript(realtime_pb2_grpc.RealtimeServiceServicer):
                 for response in self.answers(request, stream):
                     if response is GO_AWAY:
                         await context.abort(grpc.StatusCode.UNAVAILABLE, "the server stops")
+                    if response is IDLE:
+                        await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "idle too long")
                     yield response
         finally:
             stream.has_ended.set()
@@ -205,6 +207,8 @@ class SessionScript(realtime_pb2_grpc.RealtimeServiceServicer):
 
 GO_AWAY = Response(sequence=1 << 60)
 """Among the answers: ends the stream with UNAVAILABLE."""
+IDLE = Response(sequence=1 << 61)
+"""Among the answers: ends the stream with DEADLINE_EXCEEDED, as after a time of silence."""
 
 
 def _started(sequence: int, stream: Stream, number: int) -> Response:

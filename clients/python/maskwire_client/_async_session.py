@@ -315,6 +315,8 @@ class AsyncSession(SessionView):
             self._changed.notify_all()
             if goes_on:
                 await asyncio.sleep(self._core.reconnection.pause_s)
+                while self._core.is_asleep and not self._core.is_over:
+                    await self._changed.wait()
 
     def _break_off(self, error: Exception) -> None:
         self._core.fail(error)

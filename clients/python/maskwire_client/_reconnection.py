@@ -15,10 +15,13 @@ class Reconnection:
 
     Attributes:
         target_index: Counts the connections; the targets are taken in turn.
+        is_asleep: Whether the last connection ended because the client said nothing for too long:
+            another is of use only when there is something to say.
     """
 
     def __init__(self, policy: Reconnect | None) -> None:
         self.target_index = 0
+        self.is_asleep = False
         self._policy = policy
         self._attempts = 0
 
@@ -44,7 +47,8 @@ class Reconnection:
         """
         if self._policy is None or self._attempts >= self._policy.max_attempts:
             return False
-        if was_announced or isinstance(error, _PASSING):
+        self.is_asleep = isinstance(error, errors.DeadlineExceeded)
+        if was_announced or self.is_asleep or isinstance(error, _PASSING):
             return True
         # A seed that one server cannot resume (its checkpoint differs), another one may.
         return isinstance(error, errors.FailedPrecondition) and bool(self._policy.targets)

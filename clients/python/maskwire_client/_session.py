@@ -354,6 +354,7 @@ class Session(SessionView):
                 if goes_on:
                     pause_s = self._core.reconnection.pause_s
                     self._changed.wait_for(lambda: self._core.is_over, pause_s)
+                    self._changed.wait_for(lambda: self._core.is_over or not self._core.is_asleep)
 
     def _break_off(self, error: Exception) -> None:
         with self._changed:

@@ -152,6 +152,11 @@ class SessionCore:
     # What a connection asks for.
 
     @property
+    def is_asleep(self) -> bool:
+        """Whether the last connection was idle for too long, and nothing needs another yet."""
+        return self.reconnection.is_asleep and self._book.next_in_line is None
+
+    @property
     def has_said_all(self) -> bool:
         """Whether nothing more is to be sent on this connection."""
         last = self._end if self._drain_end is None else self._drain_end
@@ -368,11 +373,7 @@ class SessionCore:
         for frame in frames:
             pending = self._book.answered(frame.sequence)
             if pending is not None:
-                error = errors.FrameDropped(
-                    f"frame {frame.frame_id} has no answer of its own: {frame.reason.value}"
-                )
-                error.sequence, error.frame_id = frame.sequence, frame.frame_id
-                pending.refuse(error)
+                pending.miss(frame)
 
     def _lose(self, cause: MaskwireError) -> None:
         """Account for all requests that the connection took with it."""

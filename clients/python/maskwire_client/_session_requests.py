@@ -8,8 +8,9 @@ from typing import Any, Protocol
 
 from maskwire.v1 import realtime_pb2
 
+from . import errors
 from .errors import MaskwireError
-from .sessions import FrameResult
+from .sessions import DroppedFrame, FrameResult
 
 OUTBOX_CAPACITY = 4
 """Requests that may wait for the connection, before senders wait: it pushes back as it must."""
@@ -102,6 +103,14 @@ class Pending:
         self.refuse(error)
         if self.waiter is None and self.queue is not None:
             self.queue.answers.append(error)
+
+    def miss(self, frame: DroppedFrame) -> None:
+        """Let the call that waits know that its frame has no answer of its own."""
+        error = errors.FrameDropped(
+            f"frame {frame.frame_id} has no answer of its own: {frame.reason.value}"
+        )
+        error.sequence, error.frame_id = frame.sequence, frame.frame_id
+        self.refuse(error)
 
     def refuse(self, error: Exception) -> None:
         """Let the call that waits raise; queues learn of it by other means."""

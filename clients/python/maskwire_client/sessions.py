@@ -220,6 +220,7 @@ class SessionSummary:
 class Reconnect:
     """How a session goes on when its connection is lost, or its server drains or ends the lease.
 
+    One that the server ends because nothing was said for long goes on with the next request.
     The session keeps the server's newest seed: it asks for one after each request that changes the
     objects, and with the frames at most every `seed_interval_s`. The objects keep their ids.
 

@@ -144,6 +144,30 @@ async def test_a_drain_notice_moves_the_session_and_nothing_is_lost(connect: Con
     assert received == sorted(set(received))
 
 
+async def test_a_session_that_was_idle_too_long_goes_on_when_it_is_needed(
+    connect: Connect,
+) -> None:
+    def answers(request, stream):
+        answered = scripted.answer(request, stream)
+        is_last = request.control.HasField("export_seed") and len(script.streams) == 1
+        return [*answered, scripted.IDLE] if is_last else answered
+
+    script = SessionScript(answers)
+    # A request that crosses the news of the end is sent again, or else it would be lost.
+    policy = Reconnect(resend=True, initial_backoff_s=0.001)
+    async with (
+        serving_sessions(script) as address,
+        connect(address) as client,
+        client.open_session(reconnect=policy) as session,
+    ):
+        await session.track(IMAGE, points=CLICK)
+        await script.streams[0].has_ended.wait()
+        assert [mask.object_id for mask in await session.track(IMAGE)] == [5]
+        summary = await session.end()
+    assert len(script.streams) == 2
+    assert (summary.frames_lost, summary.reconnects) == (0, 1)
+
+
 async def test_attempts_are_bounded(connect: Connect) -> None:
     unavailable = itertools.repeat(grpc.StatusCode.UNAVAILABLE)
     script = SessionScript(DiesOnce(1))

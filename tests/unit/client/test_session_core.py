@@ -261,7 +261,7 @@ def test_starting_alone_does_not_count_as_working() -> None:
         (UNAVAILABLE, True),
         (errors.Cancelled("reset"), True),
         (errors.ResourceExhausted("full"), True),
-        (errors.DeadlineExceeded("idle"), False),
+        (errors.DeadlineExceeded("idle"), True),
         (errors.InvalidArgument("no"), False),
         (errors.FailedPrecondition("another checkpoint"), False),
         (None, True),
@@ -270,6 +270,14 @@ def test_starting_alone_does_not_count_as_working() -> None:
 def test_what_ends_a_connection_decides(error, goes_on: bool) -> None:
     assert Bench(reconnect=Reconnect()).core.connection_ended(error) == goes_on
     assert not Bench().core.connection_ended(error)
+
+
+def test_after_silence_the_next_request_opens_another_connection() -> None:
+    bench = Bench(reconnect=Reconnect())
+    assert bench.core.connection_ended(errors.DeadlineExceeded("idle"))
+    assert bench.core.is_asleep
+    bench.add()
+    assert not bench.core.is_asleep
 
 
 def test_another_target_may_know_the_seed() -> None:
