@@ -80,7 +80,7 @@ def contact_sheet(panels: Sequence[Panel]) -> Image.Image:
         left = _GAP_PX + number % columns * cell[0]
         top = _GAP_PX + number // columns * cell[1]
         picture = panel.picture
-        offset = ((width - picture.width) // 2, (picture_height - picture.height) // 2)
+        offset = ((width - picture.width) // 2, picture_height - picture.height)
         sheet.paste(picture, (left + offset[0], top + offset[1]))
         text_top = top + picture_height + 4
         draw.text((left, text_top), _shortened(panel.caption, width), INK, font(_CAPTION_PX))

@@ -50,6 +50,7 @@ PALETTE = (
 
 _OPACITY = 0.5
 _OUTLINE_TOWARDS_WHITE = 0.25
+_MIN_OUTLINE_PX = 3
 _IMAGE_SIDES_PER_OUTLINE = 320  # the line is this fraction of the shorter side wide
 _PROMPT = (255, 255, 255)
 _SHADOW = (0, 0, 0)
@@ -76,19 +77,15 @@ def overlay(
         A new picture of the shape of `pixels`.
     """
     picture = pixels.copy()
-    width_px = max(1, round(min(picture.shape[:2]) / _IMAGE_SIDES_PER_OUTLINE))
+    width_px = max(_MIN_OUTLINE_PX, round(min(picture.shape[:2]) / _IMAGE_SIDES_PER_OUTLINE))
     windows = {
         object_id: window
         for object_id, bitmap in bitmaps_by_object.items()
-        if (window := _window(bitmap)) is not None
+        if (window := _window(bitmap, width_px // 2)) is not None
     }
     for object_id, window in windows.items():
-        _paint(
-            picture[window],
-            bitmaps_by_object[object_id][window],
-            object_colour(object_id),
-            _OPACITY,
-        )
+        colour = object_colour(object_id)
+        _paint(picture[window], bitmaps_by_object[object_id][window], colour, _OPACITY)
     for object_id, window in windows.items():
         light = [
             round(channel + (255 - channel) * _OUTLINE_TOWARDS_WHITE)
@@ -129,13 +126,19 @@ def font(size_px: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
     return ImageFont.load_default(size_px)
 
 
-def _window(bitmap: NDArray[np.bool_]) -> tuple[slice, slice] | None:
-    """Return the rows and columns of a bitmap's bounding box; None where it is empty."""
+def _window(bitmap: NDArray[np.bool_], margin_px: int) -> tuple[slice, slice] | None:
+    """Return the rows and columns of a bitmap's bounding box with a margin; None where it is empty.
+
+    The margin ends where the picture does.
+    """
     rows = np.flatnonzero(bitmap.any(axis=1))
     if rows.size == 0:
         return None
     columns = np.flatnonzero(bitmap[rows[0] : rows[-1] + 1].any(axis=0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    return (
+        slice(max(0, rows[0] - margin_px), rows[-1] + 1 + margin_px),
+        slice(max(0, columns[0] - margin_px), columns[-1] + 1 + margin_px),
+    )
 
 
 def _paint(
@@ -147,14 +150,22 @@ def _paint(
 
 
 def _edge(bitmap: NDArray[np.bool_], width_px: int) -> NDArray[np.bool_]:
-    """Return the object's pixels that lie within a distance of its outline, in pixels."""
-    inner = np.pad(bitmap, 1)
-    for _ in range(width_px):
-        shrunk = inner.copy()
-        shrunk[1:] &= inner[:-1]
-        shrunk[:-1] &= inner[1:]
-        shrunk[:, 1:] &= inner[:, :-1]
-        shrunk[:, :-1] &= inner[:, 1:]
-        inner = shrunk
-    edge: NDArray[np.bool_] = bitmap & ~inner[1:-1, 1:-1]
+    """Return a line of a width along the object's outermost pixels."""
+    outer = np.pad(bitmap, 1)
+    inner = ~outer
+    for _ in range((width_px - 1) // 2):
+        outer = _grown(outer)
+    for _ in range(1 + (width_px - 1) // 2):
+        inner = _grown(inner)
+    edge: NDArray[np.bool_] = (outer & inner)[1:-1, 1:-1]
     return edge
+
+
+def _grown(bitmap: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return a bitmap with the pixels above, below, left and right of its own."""
+    grown = bitmap.copy()
+    grown[1:] |= bitmap[:-1]
+    grown[:-1] |= bitmap[1:]
+    grown[:, 1:] |= bitmap[:, :-1]
+    grown[:, :-1] |= bitmap[:, 1:]
+    return grown
