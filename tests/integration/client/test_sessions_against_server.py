@@ -37,8 +37,16 @@ CLICK = Point(60, 55, object_id=3)
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Several servers share the machine's few cores: teams of spinning threads would stop them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Iterator[str]:
     with server_process(tmp_path_factory.mktemp("server")) as process:
         yield process.address
 
