@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from ..geometry import Box, Point, PointLabel
+from ..geometry import Box, Point
+from .drawing import INK, draw_box, draw_point, font
 
 __all__ = ["PHOTOGRAPHS", "Photograph", "contact_sheet", "panel"]
 
@@ -15,11 +16,6 @@ _PANEL_HEIGHT_PX = 480
 _CAPTION_HEIGHT_PX = 34
 _GAP_PX = 10
 _BACKGROUND = (24, 24, 28)
-_INK = (235, 235, 235)
-_PROMPT = (255, 255, 255)
-_SHADOW = (0, 0, 0)
-_ON_OBJECT = (30, 170, 60)
-_OFF_OBJECT = (210, 40, 40)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +80,10 @@ def panel(overlay: Image.Image, photograph: Photograph) -> Image.Image:
     resized = overlay.convert("RGB").resize((width, _PANEL_HEIGHT_PX), Image.Resampling.LANCZOS)
     picture.paste(resized, (0, 0))
     draw = ImageDraw.Draw(picture)
-    _draw_box(draw, photograph.box, scale)
+    draw_box(draw, photograph.box, scale)
     for point in (*photograph.points, photograph.correction):
-        _draw_point(draw, point, scale)
-    draw.text((6, _PANEL_HEIGHT_PX + 7), photograph.caption, _INK, ImageFont.load_default(17))
+        draw_point(draw, point, scale)
+    draw.text((6, _PANEL_HEIGHT_PX + 7), photograph.caption, INK, font(17))
     return picture
 
 
@@ -100,16 +96,3 @@ def contact_sheet(panels: Sequence[Image.Image]) -> Image.Image:
         sheet.paste(part, (left, _GAP_PX))
         left += part.width + _GAP_PX
     return sheet
-
-
-def _draw_box(draw: ImageDraw.ImageDraw, box: Box, scale: float) -> None:
-    corners = tuple(edge * scale for edge in (box.x_min, box.y_min, box.x_max, box.y_max))
-    draw.rectangle(corners, outline=_SHADOW, width=4)
-    draw.rectangle(corners, outline=_PROMPT, width=2)
-
-
-def _draw_point(draw: ImageDraw.ImageDraw, point: Point, scale: float) -> None:
-    center = (point.x * scale, point.y * scale)
-    draw.circle(center, 7, fill=_PROMPT, outline=_SHADOW, width=2)
-    is_foreground = point.label is PointLabel.FOREGROUND
-    draw.circle(center, 3, fill=_ON_OBJECT if is_foreground else _OFF_OBJECT)
