@@ -70,7 +70,7 @@ def run(engine: SegmentationEngine, options: AutoSegmentOptions) -> tuple[AutoSe
 
 @pytest.mark.parametrize(
     ("network", "options"),
-    [("small", settings(32, 0.5, 0.75)), ("tiny", settings(8, 0.48, 0.8))],
+    [("small", settings(32, 0.5, 0.78)), ("tiny", settings(8, 0.48, 0.8))],
     ids=["small-32", "tiny-8"],
 )
 def test_beside_upstream(request: pytest.FixtureRequest, network: str, options: AutoSegmentOptions):

@@ -54,11 +54,11 @@ _FIRST_SHARE = 0.7
 _DUPLICATE_IOU = 0.6
 """First answers whose boxes overlap by more are taken for one object."""
 
-_SAM_DEFAULT, _OWN_DEFAULT = 0.88, 0.5
+_SAM_DEFAULT, _OWN_DEFAULT = 0.88, 0.45
 """Thresholds of predicted IoU that let the same kind of mask through: SAM's scores of good masks
 lie around 0.9, nano's estimates, which are right on average, around half of that."""
 
-_OUTLINE_CONTRAST = 12.0
+_OUTLINE_CONTRAST = 8.0
 """Least change of colours across a mask's outline, of 255."""
 
 _LOGIT_SCALE = np.float32(12.0)
