@@ -35,6 +35,8 @@ from .reports import files_table
 
 __all__ = ["EPILOG", "evaluate"]
 
+_SHORT_DIGEST = len("sha256:") + 12
+
 _FORMS = """\
 photographs: FOLDER/<scene>/image.jpg and one PNG per object beside it, light where the object is
 clips:       FOLDER/<clip>/00000.jpg... and FOLDER/<clip>/masks/00000.png... with label maps
@@ -92,7 +94,8 @@ def evaluate(
         return
     console = results()
     console.print(outcome.table)
-    console.print(f"model {outcome.document['model']}, {outcome.document['checkpoint_digest']}")
+    digest = outcome.document["checkpoint_digest"][:_SHORT_DIGEST]
+    console.print(f"model {outcome.document['model']}, checkpoint {digest}", highlight=False)
     console.print(files_table(written))
 
 

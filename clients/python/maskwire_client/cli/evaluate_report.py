@@ -41,7 +41,7 @@ Row = tuple[str, dict[str, float | int]]
 def photographs_table(objects: Sequence[JudgedObject]) -> Table:
     """Return a table with the means of each photograph and of all objects."""
     table = Table(
-        "photograph",
+        "scene",
         "objects",
         "box",
         "1 click, best of 3",
@@ -175,6 +175,7 @@ def _model(info: ProcessingInfo) -> dict[str, Any]:
 
 def _finished(table: Table) -> Table:
     """Return a table with its numbers to the right and a line before the last row."""
+    table.columns[0].no_wrap = True
     for column in table.columns[1:]:
         column.justify = "right"
     table.rows[-2].end_section = True
