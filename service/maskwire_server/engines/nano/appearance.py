@@ -51,6 +51,11 @@ class Appearance:
         table = np.log((self.inside + _LEAST) / (self.around + _LEAST))
         return np.asarray(table[bins], np.float32)
 
+    @property
+    def distinctness(self) -> float:
+        """How little the object's colours have in common with those around it, 0 to 1."""
+        return 1 - float(np.sqrt(self.inside * self.around).sum())
+
     def likeness(self, inside: NDArray[np.float32]) -> float:
         """Bhattacharyya coefficient with the colours of a region, 0 to 1."""
         return float(np.sqrt(self.inside * inside).sum())
