@@ -76,8 +76,8 @@ robustness: $(STAMP) ## Run the long matrices: all seeds, fuzzing, soak
 train-nano: $(STAMP) ## Train maskwire-nano, resumable (PRESET=cpu|gpu|smoke RUN=runs/nano)
 	PYTHONPATH=service $(BIN)/python -m training train --preset $(PRESET) $(if $(filter gpu,$(PRESET)),--device cuda) --folder $(RUN)
 
-eval: $(STAMP) ## Score maskwire-nano on labelled photographs (EVAL=folder)
-	PYTHONPATH=service $(BIN)/python -m training evaluate $(EVAL)
+eval: $(STAMP) ## Score a model on labelled photographs or clips (EVAL=folder ARGS="--model M --out DIR")
+	$(BIN)/maskwire eval $(EVAL) $(ARGS)
 
 clean: ## Remove caches and outputs; keeps .venv and training runs
 	rm -rf demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .coverage htmlcov dist build

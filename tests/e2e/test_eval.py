@@ -19,6 +19,8 @@ from maskwire_client.cli.evaluate_photographs import PhotographJudge
 from maskwire_client.evaluation import find_photographs
 from maskwire_server.domain.geometry import ImageSize
 from tests.support.clips import make_clip
+from tests.support.sam2_checkpoints import Sam2Files
+from tests.support.server_process import server_process
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -184,6 +186,25 @@ def test_clips_have_a_table_too(run: Run, server: str, tmp_path: Path) -> None:
     assert code == 0
     assert "J&F" in output
     assert "walk" in output
+
+
+def test_any_engine_can_be_measured(run: Run, quick_sam2: Sam2Files, tmp_path: Path) -> None:
+    photographs = write_photographs(tmp_path / "pictures")
+    clips = write_clips(tmp_path / "clips", as_davis=True)
+    sam2 = {
+        "name": "small",
+        "engine": "sam2",
+        "config": str(quick_sam2.config),
+        "checkpoint": str(quick_sam2.checkpoint),
+    }
+    with server_process(tmp_path, models={"serve": [{"name": "maskwire-nano"}, sam2]}) as server:
+        options = ["--model", "small", "--server", server.address, "--json"]
+        code, output, messages = run("eval", photographs, "--clicks", "5", *options)
+        assert code == 0, messages
+        assert (json.loads(output)["model"], json.loads(output)["objects"]) == ("small", 3)
+        code, output, messages = run("eval", clips, "--start", "click", *options)
+        assert code == 0, messages
+        assert (json.loads(output)["model"], json.loads(output)["objects"]) == ("small", 2)
 
 
 def test_folders_that_cannot_be_measured(run: Run, tmp_path: Path) -> None:
