@@ -80,6 +80,25 @@ def test_alternatives_and_png_masks(run: Run, server: str, image: Path, tmp_path
             assert int(np.asarray(picture).sum()) == entry["area"]
 
 
+def test_pictures_and_what_is_changed_in_masks(
+    run: Run, server: str, image: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["--box", "20,10,70,50", "--fill-holes", "50", "--clean-up", "--json"]
+    pictures = ["--picture", "black_white", "--picture", "cutout", "--picture-format", "webp"]
+    code, output, _ = run("segment", image, *arguments, *pictures, "--server", server, "--out", out)
+    assert code == 0
+    names = [Path(file).name for file in json.loads(output)["files"]]
+    assert names == ["black-white.webp", "cutout.webp", "masks.json"]
+    with Image.open(out / "black-white.webp") as black_white, Image.open(image) as photograph:
+        assert black_white.size == photograph.size
+    (annotation,) = json.loads(output)["annotations"]
+    code, output, _ = run("segment", image, *arguments, "--min-score", "1", "--server", server)
+    assert code == 0
+    assert annotation["score"] < 1
+    assert json.loads(output)["annotations"] == []
+
+
 def test_polygons(run: Run, server: str, image: Path) -> None:
     arguments = ["--box", "20,10,70,50", "--format", "polygons", "--json"]
     code, output, _ = run("segment", image, *arguments, "--server", server)

@@ -84,6 +84,7 @@ class AsyncClient(AsyncStreamingCalls, AsyncFileCalls):
         postprocess: Postprocess | None = None,
         renderings: Sequence[Rendering] = (),
         delivery: Delivery = Delivery.INLINE,
+        inference_size_px: int | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> SegmentationResult:
@@ -105,6 +106,7 @@ class AsyncClient(AsyncStreamingCalls, AsyncFileCalls):
                 postprocess=postprocess,
                 renderings=renderings,
                 delivery=delivery,
+                inference_size_px=inference_size_px,
             )
         )
         source = await asyncio.to_thread(load_image, image)
@@ -133,6 +135,7 @@ class AsyncClient(AsyncStreamingCalls, AsyncFileCalls):
         postprocess: Postprocess | None = None,
         renderings: Sequence[Rendering] = (),
         delivery: Delivery = Delivery.INLINE,
+        inference_size_px: int | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> SegmentationResult:
@@ -149,6 +152,7 @@ class AsyncClient(AsyncStreamingCalls, AsyncFileCalls):
                 postprocess=postprocess,
                 renderings=renderings,
                 delivery=delivery,
+                inference_size_px=inference_size_px,
             )
         )
         source = await asyncio.to_thread(load_image, image)
@@ -175,6 +179,7 @@ class AsyncClient(AsyncStreamingCalls, AsyncFileCalls):
         postprocess: Postprocess | None = None,
         renderings: Sequence[Rendering] = (),
         delivery: Delivery = Delivery.INLINE,
+        inference_size_px: int | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> AsyncAutoSegmentStream:
@@ -193,6 +198,7 @@ class AsyncClient(AsyncStreamingCalls, AsyncFileCalls):
                 postprocess=postprocess,
                 renderings=renderings,
                 delivery=delivery,
+                inference_size_px=inference_size_px,
             ),
             load_image(image),
         )

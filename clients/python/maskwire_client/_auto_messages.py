@@ -30,6 +30,7 @@ class AutoSegmentArguments:
     postprocess: Postprocess | None
     renderings: Sequence[Rendering]
     delivery: Delivery
+    inference_size_px: int | None
 
 
 def auto_segment_request(arguments: AutoSegmentArguments) -> segmentation_pb2.AutoSegmentRequest:
@@ -52,6 +53,7 @@ def auto_segment_request(arguments: AutoSegmentArguments) -> segmentation_pb2.Au
         postprocess=postprocess_message(arguments.postprocess),
         renderings=[rendering_message(rendering) for rendering in arguments.renderings],
         delivery=to_wire(file_pb2.Delivery, arguments.delivery),
+        inference_size_px=arguments.inference_size_px,
     )
 
 

@@ -100,6 +100,7 @@ class Client(StreamingCalls, FileCalls):
         postprocess: Postprocess | None = None,
         renderings: Sequence[Rendering] = (),
         delivery: Delivery = Delivery.INLINE,
+        inference_size_px: int | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> SegmentationResult:
@@ -124,6 +125,8 @@ class Client(StreamingCalls, FileCalls):
             postprocess: What to change in the masks first.
             renderings: Pictures to make, at most 8.
             delivery: How pictures reach the caller.
+            inference_size_px: Longest side that the model sees, 64 to 8192; None is the image's
+                own.
             timeout_s: Seconds that this call may take; None is the client's default.
             request_id: Identifier for the server's logs; None makes one.
 
@@ -150,6 +153,7 @@ class Client(StreamingCalls, FileCalls):
                 postprocess=postprocess,
                 renderings=renderings,
                 delivery=delivery,
+                inference_size_px=inference_size_px,
             )
         )
         source = load_image(image)
@@ -176,6 +180,7 @@ class Client(StreamingCalls, FileCalls):
         postprocess: Postprocess | None = None,
         renderings: Sequence[Rendering] = (),
         delivery: Delivery = Delivery.INLINE,
+        inference_size_px: int | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> SegmentationResult:
@@ -192,6 +197,8 @@ class Client(StreamingCalls, FileCalls):
             postprocess: What to change in the masks first.
             renderings: Pictures to make, at most 8.
             delivery: How pictures reach the caller.
+            inference_size_px: Longest side that the model sees, 64 to 8192; None is the image's
+                own.
             timeout_s: Seconds that this call may take; None is the client's default.
             request_id: Identifier for the server's logs; None makes one.
 
@@ -213,6 +220,7 @@ class Client(StreamingCalls, FileCalls):
                 postprocess=postprocess,
                 renderings=renderings,
                 delivery=delivery,
+                inference_size_px=inference_size_px,
             )
         )
         source = load_image(image)
@@ -239,6 +247,7 @@ class Client(StreamingCalls, FileCalls):
         postprocess: Postprocess | None = None,
         renderings: Sequence[Rendering] = (),
         delivery: Delivery = Delivery.INLINE,
+        inference_size_px: int | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> AutoSegmentStream:
@@ -258,6 +267,8 @@ class Client(StreamingCalls, FileCalls):
             postprocess: What to change in the masks first.
             renderings: Pictures to make.
             delivery: How pictures reach the caller.
+            inference_size_px: Longest side that the model sees, 64 to 8192; None is the image's
+                own.
             timeout_s: Seconds that all of it may take; None is the client's default.
             request_id: Identifier for the server's logs; None makes one.
 
@@ -277,6 +288,7 @@ class Client(StreamingCalls, FileCalls):
                 postprocess=postprocess,
                 renderings=renderings,
                 delivery=delivery,
+                inference_size_px=inference_size_px,
             ),
             load_image(image),
         )

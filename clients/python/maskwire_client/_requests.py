@@ -52,6 +52,7 @@ class SegmentArguments:
     postprocess: Postprocess | None
     renderings: Sequence[Rendering]
     delivery: Delivery
+    inference_size_px: int | None
 
 
 def segment_request(arguments: SegmentArguments) -> segmentation_pb2.SegmentImageRequest:
@@ -78,6 +79,7 @@ def segment_request(arguments: SegmentArguments) -> segmentation_pb2.SegmentImag
         postprocess=postprocess_message(arguments.postprocess),
         renderings=[rendering_message(rendering) for rendering in arguments.renderings],
         delivery=to_wire(file_pb2.Delivery, arguments.delivery),
+        inference_size_px=arguments.inference_size_px,
     )
 
 

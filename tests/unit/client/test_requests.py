@@ -54,6 +54,7 @@ def build(**changes: Any):
         "postprocess": None,
         "renderings": (),
         "delivery": Delivery.INLINE,
+        "inference_size_px": None,
     }
     return _requests.segment_request(_requests.SegmentArguments(**(arguments | changes)))
 
@@ -144,7 +145,9 @@ def test_options_are_said_or_left_to_the_server() -> None:
     assert request.mask_options.encoding == mask_pb2.MASK_ENCODING_COCO_RLE
     assert not request.mask_options.HasField("max_masks")
     assert not request.HasField("postprocess")
+    assert not request.HasField("inference_size_px")
     assert request.delivery == file_pb2.DELIVERY_INLINE
+    assert build(inference_size_px=1024).inference_size_px == 1024
     request = build(
         max_masks=5,
         include_logits=True,

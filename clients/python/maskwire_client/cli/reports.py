@@ -12,7 +12,7 @@ from rich.table import Table
 
 from .. import coco
 from ..geometry import Box
-from ..options import MaskEncoding, RenderingStyle
+from ..options import MaskEncoding
 from ..results import ProcessingInfo, SegmentationResult, Timings
 
 __all__ = ["files_table", "mask_table", "summary_table", "to_json", "write_files"]
@@ -24,17 +24,13 @@ _SHORT_DIGEST = len("sha256:") + 12
 def write_files(
     result: SegmentationResult, folder: Path, image_name: str, encoding: MaskEncoding
 ) -> list[Path]:
-    """Write overlay.png, masks.json and, for PNG masks, one picture for each; return their paths.
+    """Write the pictures, masks.json and, for PNG masks, one picture for each; return their paths.
 
     Raises:
         OSError: The folder cannot be made or written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    written = [
-        picture.save(folder / "overlay.png")
-        for picture in result.pictures
-        if picture.style is RenderingStyle.OVERLAY
-    ]
+    written = [picture.save(folder / Path(picture.file_name).name) for picture in result.pictures]
     masks = folder / "masks.json"
     masks.write_text(json.dumps(coco.document({image_name: result})) + "\n", encoding="utf-8")
     written.append(masks)

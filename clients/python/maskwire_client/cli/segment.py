@@ -8,13 +8,28 @@ from typing import Annotated
 import typer
 
 from ..images import EncodedImage, ImageReference, load_image
-from ..options import Rendering
+from ..options import PictureFormat, Postprocess, Rendering, RenderingStyle
 from ..prompts import MaskPrompt
 from .connection import ConfigOption, Connection, LocalOption, ServerOption, TimeoutOption
 from .console import messages, print_json, results
 from .exit_codes import ExitCode
 from .failures import CommandFailure
 from .options import ENCODINGS, FormatOption, JsonOption, MaskFormat, ModelOption
+from .picture_options import (
+    CleanUpOption,
+    CoarseOption,
+    FillHolesOption,
+    InferenceSizeOption,
+    InvertOption,
+    MaxOverlapOption,
+    MinScoreOption,
+    OpacityOption,
+    PictureFormatOption,
+    PictureOptions,
+    QualityOption,
+    RemoveIslandsOption,
+    SmoothOption,
+)
 from .prompts import EXAMPLES, parse_box, parse_mask, parse_point
 from .reports import mask_table, summary_table, to_json, write_files
 
@@ -74,6 +89,19 @@ def segment(
     mask_format: FormatOption = MaskFormat.RLE,
     multiple: MultipleOption = False,
     max_masks: MaxMasksOption = None,
+    pictures: PictureOptions = None,
+    picture_format: PictureFormatOption = PictureFormat.PNG,
+    quality: QualityOption = None,
+    opacity: OpacityOption = None,
+    invert: InvertOption = False,
+    clean_up: CleanUpOption = False,
+    fill_holes: FillHolesOption = 0,
+    remove_islands: RemoveIslandsOption = 0,
+    smooth: SmoothOption = 0.0,
+    min_score: MinScoreOption = None,
+    max_overlap: MaxOverlapOption = None,
+    coarse: CoarseOption = False,
+    inference_size: InferenceSizeOption = None,
     out: OutOption = None,
     as_json: JsonOption = False,
     timeout_s: TimeoutOption = 60.0,
@@ -92,6 +120,19 @@ def segment(
     parsed_boxes = [parse_box(text) for text in boxes or ()]
     parsed_masks: list[MaskPrompt] = [parse_mask(text) for text in masks or ()]
     source = _readable(image)
+    renderings = [
+        Rendering(style, picture_format, quality=quality, opacity=opacity, invert=invert)
+        for style in dict.fromkeys(pictures or [RenderingStyle.OVERLAY])
+    ]
+    postprocess = Postprocess(
+        max_hole_area_px=fill_holes,
+        min_region_area_px=remove_islands,
+        smoothing_radius_px=smooth,
+        morphological_cleanup=clean_up,
+        min_score=min_score,
+        max_overlap_iou=max_overlap,
+        coarse_masks=coarse,
+    )
     connection = Connection(server, local, config, model)
     with messages().status("segmenting"), connection.client() as client:
         result = client.segment(
@@ -104,7 +145,9 @@ def segment(
             encoding=ENCODINGS[mask_format],
             return_multiple_masks=multiple or max_masks is not None,
             max_masks=max_masks,
-            renderings=[Rendering()] if folder is not None else [],
+            postprocess=postprocess,
+            renderings=renderings if folder is not None else [],
+            inference_size_px=inference_size,
             timeout_s=timeout_s,
         )
     name = Path(image).name if isinstance(source, EncodedImage) else image
