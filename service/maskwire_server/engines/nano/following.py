@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from maskwire_server.domain.geometry import Box, ImageSize
 from maskwire_server.domain.logits import MaskLogits
 
 from . import views, windows
@@ -155,7 +156,7 @@ class Follower:
         box = views.logits_box(logits)
         if box is None:
             return Track(logits, 0.0, None)
-        window = views.window_on(box, small.image, MARGIN)
+        window = _window(box, small.image)
         colours = windows.cut(pixels, window, WINDOW_SIZE)
         mask = moved(logits, STILL, views.window_box(window), WINDOW_SIZE).values > 0
         template = Template.of(small, logits)
@@ -274,7 +275,7 @@ def _attempt(
     """Expect a mask after a move; `since` is the move from the template's frame."""
     box = views.logits_box(logits)
     assert box is not None
-    window = views.window_on(move.apply(box), frame.small.image, MARGIN)
+    window = _window(move.apply(box), frame.small.image)
     expected = moved(logits, move, views.window_box(window), WINDOW_SIZE).values
     colours = windows.cut(frame.pixels, window, WINDOW_SIZE)
     view = View(
@@ -305,7 +306,7 @@ def _finding(sample: Sample, attempt: _Attempt, answer: Answer) -> _Finding:
     return _Finding(
         attempt=attempt,
         values=np.asarray(values, np.float32),
-        growth=_area(mask, attempt.view.window) / sample.area,
+        growth=_area(mask, attempt.view.window) / max(1.0, sample.area),
         likeness=sample.appearance.likeness(region_histogram(attempt.bins, mask)),
         evidence=float(evidence[mask].mean()) if mask.any() else -MOST_EVIDENCE,
         shown=float(attempt.found.sum() / max(1, attempt.inside.sum())),
@@ -350,6 +351,13 @@ def _learned(track: Track, finding: _Finding, small: SmallPicture) -> Track:
     if template is None:
         return replace(track, sample=sample)
     return replace(track, sample=replace(sample, template=template), since=STILL, age=0)
+
+
+def _window(box: Box, image: ImageSize) -> windows.Window:
+    """The window on what of a box lies in the picture, so that no mask makes it any larger."""
+    x_min, x_max = np.clip([box.x_min, box.x_max], 0, image.width_px)
+    y_min, y_max = np.clip([box.y_min, box.y_max], 0, image.height_px)
+    return views.window_on(Box(x_min, y_min, x_max, y_max), image, MARGIN)
 
 
 def _area(mask: NDArray[np.bool_], window: windows.Window) -> float:
