@@ -1,10 +1,12 @@
-"""`python -m training`: train maskwire-nano, export its weights, score them, look at its data."""
+"""`python -m training`: train maskwire-nano, export its weights, look at its data.
+
+`maskwire eval` scores weights: those that a settings file names as the `checkpoint` of a model.
+"""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 
 
@@ -28,20 +30,6 @@ def _export(arguments: argparse.Namespace) -> None:
 
     step = export_weights(arguments.folder / "checkpoint.pt", arguments.target)
     print(f"{arguments.target}: step {step}, {arguments.target.stat().st_size / 1e6:.1f} MB")
-
-
-def _evaluate(arguments: argparse.Namespace) -> None:
-    import torch
-
-    from maskwire_server.domain.engine import ModelSpecification
-    from maskwire_server.engines.nano import NanoEngineFactory
-    from training.evaluate import evaluate
-
-    torch.set_num_threads(arguments.threads)
-    specification = ModelSpecification("maskwire-nano", "nano", arguments.weights)
-    engine = NanoEngineFactory().load(specification)
-    scores = evaluate(engine, arguments.pictures, arguments.most_clicks, arguments.out)
-    print(json.dumps(scores.summary(), indent=2))
 
 
 def _plot(arguments: argparse.Namespace) -> None:
@@ -73,13 +61,6 @@ def main() -> None:
     export.add_argument("--folder", type=Path, required=True)
     export.add_argument("--target", type=Path, required=True)
     export.set_defaults(run=_export)
-    evaluate = commands.add_parser("evaluate", help="score weights on labelled pictures")
-    evaluate.add_argument("pictures", type=Path, help="<scene>/image.jpg and one PNG per object")
-    evaluate.add_argument("--weights", type=Path, help="instead of the bundled ones")
-    evaluate.add_argument("--out", type=Path, help="folder for the masks of the box prompts")
-    evaluate.add_argument("--most-clicks", type=int, default=20)
-    evaluate.add_argument("--threads", type=int, default=2)
-    evaluate.set_defaults(run=_evaluate)
     scenes = commands.add_parser("scenes", help="write labelled scenes of the generator")
     scenes.add_argument("--seed", type=int, default=977, help="training uses 1")
     scenes.add_argument("--count", type=int, default=10)

@@ -1,7 +1,7 @@
 """Simulated prompts: jittered boxes, clicks as a person sets them, worn masks of the past.
 
 Everything works on boolean masks of any size in their own pixels; `dataset` brings the results
-into a window's frame, `evaluate` into an image's.
+into a window's frame.
 """
 
 from __future__ import annotations
@@ -18,13 +18,6 @@ def _depth(mask: Mask) -> NDArray[np.float32]:
     """Distance of each pixel to the outside of the mask; the border of the array is outside."""
     padded = np.pad(mask, 1).astype(np.uint8)
     return np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1], np.float32)
-
-
-def centre_click(mask: Mask) -> tuple[float, float]:
-    """The centre of the pixel that lies deepest in the mask (x, y)."""
-    depth = _depth(mask)
-    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
-    return float(column) + 0.5, float(row) + 0.5
 
 
 def random_click(rng: Generator, mask: Mask) -> tuple[float, float]:

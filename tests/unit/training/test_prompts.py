@@ -11,18 +11,6 @@ def _square(low: int, high: int, size: int = 64) -> np.ndarray:
     return mask
 
 
-def test_centre_click_is_the_deepest_pixel() -> None:
-    x, y = prompts.centre_click(_square(10, 31))
-    assert (x, y) == (20.5, 20.5)
-
-
-def test_centre_click_of_an_object_at_the_border_stays_off_the_border() -> None:
-    mask = np.zeros((40, 40), bool)
-    mask[:, :11] = True
-    x, _ = prompts.centre_click(mask)
-    assert x == 5.5
-
-
 def test_corrective_click_marks_what_was_missed() -> None:
     truth, answer = _square(10, 50), _square(10, 50)
     answer[10:50, 30:50] = False

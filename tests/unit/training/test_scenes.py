@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from maskwire_client.evaluation import find_photographs
 from training import objects, shapes
-from training.evaluate import read_folder
 from training.samples import write_scenes
 from training.scenes import Scene, make_scene
 from training.textures import FIELD_MAKERS, FIELD_SIZE, TextureBank
@@ -78,9 +78,9 @@ def test_every_kind_of_object_fills_something(builder) -> None:
 
 def test_written_scenes_are_read_by_the_evaluation(tmp_path) -> None:
     written = write_scenes(5, 2, tmp_path)
-    pictures = list(read_folder(tmp_path))
+    pictures = find_photographs(tmp_path)
     assert [picture.name for picture in pictures] == ["0000", "0001"]
     assert sum(len(picture.objects) for picture in pictures) == written > 2
     scene = make_scene(5, 0, TextureBank(5))
-    for name, mask in pictures[0].objects.items():
-        np.testing.assert_array_equal(mask, scene.objects == int(name))
+    for labelled in pictures[0].objects:
+        np.testing.assert_array_equal(labelled.read(), scene.objects == int(labelled.name))

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from maskwire_client.evaluation import iou
 from maskwire_server.domain.engine import ModelSpecification
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
 from maskwire_server.domain.geometry import Box
 from maskwire_server.domain.prompts import ObjectPrompts, PromptKind
 from maskwire_server.engines.nano import NanoEngine, NanoEngineFactory
 from maskwire_server.engines.weights import write_state
-from training.evaluate import ask, best_of, iou, measure_box, measure_clicks
+from tests.support.prompted_engine import ask, best_of, measure_box, measure_clicks
 from training.scenes import Scene, make_scene
 from training.textures import TextureBank
 
@@ -57,7 +58,7 @@ def test_it_says_what_it_is(engine: NanoEngine) -> None:
 def test_a_box_gives_far_more_than_the_box(engine: NanoEngine, scenes: list[Scene]) -> None:
     answered, filled = [], []
     for image, mask in _targets(scenes):
-        score, _ = measure_box(engine, engine.encode(image), mask)
+        score = measure_box(engine, engine.encode(image), mask)
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         answered.append(score)
         filled.append(mask.sum() / ((np.ptp(rows) + 1) * (np.ptp(columns) + 1)))
