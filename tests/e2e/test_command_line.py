@@ -92,11 +92,11 @@ def test_pictures_and_what_is_changed_in_masks(
     assert names == ["black-white.webp", "cutout.webp", "masks.json"]
     with Image.open(out / "black-white.webp") as black_white, Image.open(image) as photograph:
         assert black_white.size == photograph.size
-    (annotation,) = json.loads(output)["annotations"]
-    code, output, _ = run("segment", image, *arguments, "--min-score", "1", "--server", server)
-    assert code == 0
-    assert annotation["score"] < 1
-    assert json.loads(output)["annotations"] == []
+    twice = ["--box", "20,10,70,50@1", "--box", "20,10,70,50@2", "--json", "--server", server]
+    for options, kept in (([], [1, 2]), (["--max-overlap", "0.5"], [1])):
+        code, output, _ = run("segment", image, *twice, *options)
+        assert code == 0
+        assert [one["object_id"] for one in json.loads(output)["annotations"]] == kept
 
 
 def test_polygons(run: Run, server: str, image: Path) -> None:
