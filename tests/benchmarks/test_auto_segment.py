@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from maskwire_server.domain.auto_segmentation import (
+from maskwire_server.domain.auto_segmentation.proposals import ProposalCriteria
+from maskwire_server.domain.auto_segmentation.requests import (
     AutoSegmentOptions,
     AutoSegmentRequest,
     AutoSegmentResult,
 )
 from maskwire_server.domain.engine import ModelSpecification, SegmentationEngine
-from maskwire_server.domain.proposals import ProposalCriteria
 from maskwire_server.domain.segmentation import Caller, InlineImage
 from maskwire_server.engines.nano import NanoEngineFactory
 from maskwire_server.engines.sam2 import Sam2EngineFactory

@@ -22,7 +22,7 @@ from maskwire_server.domain.geometry import Box, ImageSize
 from maskwire_server.domain.grouping import group_prompts
 from maskwire_server.domain.prompts import BoxPrompt, Prompt
 from maskwire_server.domain.tracking import TrackingEngine, TrackingLimits
-from maskwire_server.domain.video_reader import VideoLimits, VideoPicture, VideoReader
+from maskwire_server.domain.video.reader import VideoLimits, VideoPicture, VideoReader
 from maskwire_server.engines.registry import load_engine
 from tests.benchmarks.measuring import Percentiles, measure_in_turn, report
 from tests.support.clips import make_clip, write_mp4

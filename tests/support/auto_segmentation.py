@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from maskwire_server.domain.auto_segmentation import AutoSegmentLimits, AutoSegmentOptions
-from maskwire_server.domain.auto_segmentation_service import AutoSegmentationService
+from maskwire_server.domain.auto_segmentation.requests import AutoSegmentLimits, AutoSegmentOptions
+from maskwire_server.domain.auto_segmentation.service import AutoSegmentationService
 from maskwire_server.domain.engine import SegmentationEngine
 from maskwire_server.domain.executor import BoundedExecutor
 from maskwire_server.domain.image_access import ImageAccess

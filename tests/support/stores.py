@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from maskwire_server.domain.executor import BoundedExecutor
-from maskwire_server.domain.file_service import FileService
-from maskwire_server.domain.files import FileLimits, FileStore
+from maskwire_server.domain.files.service import FileService
+from maskwire_server.domain.files.store import FileLimits, FileStore
+from maskwire_server.domain.files.uploads import UploadStore
 from maskwire_server.domain.segmentation import Caller
-from maskwire_server.domain.uploads import UploadStore
 from maskwire_server.observability.metrics import Metrics
 from maskwire_server.storage.objects import Objects, StoreLocation
 from maskwire_server.storage.opening import open_stores

@@ -13,7 +13,7 @@ from maskwire_server.domain.geometry import ImageSize, Point
 from maskwire_server.domain.models import ModelRegistry, ServedModel
 from maskwire_server.domain.prompts import AnyPrompt, PointPrompt, Prompt
 from maskwire_server.domain.segmentation import Caller
-from maskwire_server.domain.video import (
+from maskwire_server.domain.video.requests import (
     FramePrompt,
     InlineVideo,
     TrackDirection,
@@ -21,8 +21,8 @@ from maskwire_server.domain.video import (
     TrackEvent,
     TrackVideoRequest,
 )
-from maskwire_server.domain.video_run import TrackLimits
-from maskwire_server.domain.video_service import VideoService
+from maskwire_server.domain.video.run import TrackLimits
+from maskwire_server.domain.video.service import VideoService
 from maskwire_server.observability.metrics import Metrics
 from tests.support import videos
 from tests.support.colour_engine import ColourEngine

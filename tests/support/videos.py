@@ -16,7 +16,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from maskwire_server.domain.video_reader import VideoLimits
+from maskwire_server.domain.video.reader import VideoLimits
 
 WIDTH, HEIGHT = 96, 64
 SQUARE = (220, 40, 40)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from ..domain.auto_segmentation import AutoSegmentLimits
-from ..domain.files import FileLimits
+from ..domain.auto_segmentation.requests import AutoSegmentLimits
+from ..domain.files.store import FileLimits
 from ..domain.images import ImageLimits
 from ..domain.picture_delivery import PictureLimits
 from ..domain.sessions.service import SessionLimits
 from ..domain.sessions.session import QueueLimits, SessionTimes
-from ..domain.video_reader import VideoLimits
-from ..domain.video_run import TrackLimits
+from ..domain.video.reader import VideoLimits
+from ..domain.video.run import TrackLimits
 from ..settings import Settings
 
 

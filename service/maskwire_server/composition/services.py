@@ -8,17 +8,17 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 
-from ..domain.auto_segmentation_service import AutoSegmentationService
+from ..domain.auto_segmentation.service import AutoSegmentationService
 from ..domain.executor import BoundedExecutor
-from ..domain.file_service import FileService
-from ..domain.file_sweeper import FileSweeper
-from ..domain.files import FileStore
+from ..domain.files.service import FileService
+from ..domain.files.store import FileStore
+from ..domain.files.sweeper import FileSweeper
 from ..domain.image_access import ImageAccess
 from ..domain.models import ModelRegistry
 from ..domain.picture_delivery import PictureMaker
 from ..domain.segmentation_service import SegmentationService
 from ..domain.sessions.service import SessionService
-from ..domain.video_service import VideoService
+from ..domain.video.service import VideoService
 from ..observability.metrics import Metrics
 from ..settings import Settings, StorageSettings
 from ..storage.objects import StoreLocation

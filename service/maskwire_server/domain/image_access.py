@@ -16,7 +16,7 @@ from .caches import ByteBudgetCache, SingleFlightCache
 from .engine import ImageEmbedding
 from .errors import ErrorCode, MaskwireError
 from .executor import BoundedExecutor, Completed
-from .files import FILE_NAME_PREFIX, FileStore
+from .files.store import FILE_NAME_PREFIX, FileStore
 from .geometry import ImageSize
 from .images import (
     ImageLimits,

@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .auto_segmentation.proposals import Proposal
 from .engine import MaskCandidate, ObjectPrediction
 from .geometry import Box, ImageSize
 from .logits import MaskLogits
 from .prompts import ObjectPrompts
-from .proposals import Proposal
 
 
 def reduced_size(size: ImageSize, longest_side_px: int) -> ImageSize:

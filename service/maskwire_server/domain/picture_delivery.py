@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .errors import ErrorCode, FieldViolation, MaskwireError
 from .executor import BoundedExecutor
-from .files import FileStore
+from .files.store import FileStore
 from .geometry import ImageSize
 from .packed_masks import DrawableMask
 from .renderings import Delivery, Picture, RenderingRequest, draw

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from .coco import coco_document
 from .errors import invalid_field
-from .files import StoredFile
+from .files.store import StoredFile
 from .geometry import ImageSize
 from .mask_pictures import black_white, cut_out, label_map, union
 from .overlay import OverlayOptions, render_contours, render_overlay

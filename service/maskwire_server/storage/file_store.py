@@ -12,7 +12,7 @@ from functools import partial
 
 from ..domain.errors import ErrorCode, MaskwireError, invalid_field
 from ..domain.executor import BoundedExecutor
-from ..domain.files import (
+from ..domain.files.store import (
     FILE_NAME_PREFIX,
     MAX_CHUNK_BYTES,
     DownloadUrl,

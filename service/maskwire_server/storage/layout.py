@@ -18,9 +18,9 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from ..domain.files import FILE_NAME_PREFIX, StoredFile
+from ..domain.files.store import FILE_NAME_PREFIX, StoredFile
+from ..domain.files.uploads import UploadDescription
 from ..domain.geometry import ImageSize
-from ..domain.uploads import UploadDescription
 
 _FILE_ID = re.compile(r"[0-9a-f]{32}")
 _TIMES = re.compile(r"times-([0-9]{1,15})-([0-9]{1,15})")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..domain.executor import BoundedExecutor
-from ..domain.files import FileLimits, FileStore
+from ..domain.files.store import FileLimits, FileStore
+from ..domain.files.uploads import UploadStore
 from ..domain.observer import Observer
-from ..domain.uploads import UploadStore
 from .file_store import ObjectFileStore
 from .objects import Objects, StoreLocation
 from .shelf import Clock, Shelf, utc_now

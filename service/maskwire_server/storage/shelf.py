@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 
 from ..domain.errors import ErrorCode, MaskwireError
-from ..domain.files import FileLimits, StoredFile, file_not_found
+from ..domain.files.store import FileLimits, StoredFile, file_not_found
 from ..domain.segmentation import Caller
 from . import layout
 from .objects import Objects

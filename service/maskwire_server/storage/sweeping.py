@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..domain.files import Swept
+from ..domain.files.store import Swept
 from . import layout
 from .objects import StoredObject
 from .shelf import Shelf

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from ..domain.errors import invalid_field
-from ..domain.files import (
+from ..domain.files.store import (
     FILE_NAME_PREFIX,
     StoredFile,
     file_not_found,
     new_file_id,
     suggested_name,
 )
+from ..domain.files.uploads import Upload, UploadDescription, UploadStore
 from ..domain.observer import Observer
 from ..domain.segmentation import Caller
-from ..domain.uploads import Upload, UploadDescription, UploadStore
 from . import layout
 from .shelf import Shelf
 from .usage import FILE_OVERHEAD_BYTES, OBJECT_OVERHEAD_BYTES

@@ -30,12 +30,12 @@ from maskwire.v1 import (
     video_pb2_grpc,
 )
 
-from ..domain.auto_segmentation_service import AutoSegmentationService
-from ..domain.file_service import FileService
+from ..domain.auto_segmentation.service import AutoSegmentationService
+from ..domain.files.service import FileService
 from ..domain.models import ModelRegistry
 from ..domain.segmentation_service import SegmentationService
 from ..domain.sessions.service import SessionService
-from ..domain.video_service import VideoService
+from ..domain.video.service import VideoService
 from .servicers.files import FileServicer
 from .servicers.models import ModelServicer
 from .servicers.realtime import RealtimeServicer

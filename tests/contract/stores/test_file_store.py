@@ -12,7 +12,7 @@ from datetime import timedelta
 import pytest
 
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
-from maskwire_server.domain.files import MAX_CHUNK_BYTES
+from maskwire_server.domain.files.store import MAX_CHUNK_BYTES
 from maskwire_server.domain.geometry import ImageSize
 from maskwire_server.domain.segmentation import Caller
 from maskwire_server.storage import layout

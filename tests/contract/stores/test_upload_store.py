@@ -13,8 +13,8 @@ from datetime import timedelta
 import pytest
 
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
-from maskwire_server.domain.file_service import PART_BYTES
-from maskwire_server.domain.uploads import UploadBeginning, UploadDescription
+from maskwire_server.domain.files.service import PART_BYTES
+from maskwire_server.domain.files.uploads import UploadBeginning, UploadDescription
 from tests.support.stores import ALICE, BOB, collect, opened
 
 LARGE = 2 * PART_BYTES + 12_345

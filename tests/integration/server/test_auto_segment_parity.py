@@ -13,10 +13,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from maskwire_server.domain.auto_segmentation import AutoSegmentOptions, AutoSegmentRequest
+from maskwire_server.domain.auto_segmentation.proposals import ProposalCriteria, measuring_size
+from maskwire_server.domain.auto_segmentation.requests import AutoSegmentOptions, AutoSegmentRequest
 from maskwire_server.domain.engine import ModelSpecification
 from maskwire_server.domain.geometry import ImageSize
-from maskwire_server.domain.proposals import ProposalCriteria, measuring_size
 from maskwire_server.domain.segmentation import Caller, InlineImage
 from maskwire_server.engines.sam2 import Sam2Engine, Sam2EngineFactory
 from maskwire_server.engines.sam2.point_decoder import PointDecoder

@@ -10,16 +10,30 @@ from hypothesis import strategies as st
 from sam2.utils import amg
 from torchvision.ops import nms
 
-from maskwire_server.domain.auto_segmentation import AutoSegmentOptions
-from maskwire_server.domain.auto_segmentation_finishing import choose, clean
-from maskwire_server.domain.box_suppression import suppress
+from maskwire_server.domain.auto_segmentation.box_suppression import suppress
+from maskwire_server.domain.auto_segmentation.finishing import choose, clean
+from maskwire_server.domain.auto_segmentation.point_grid import (
+    Crop,
+    crops,
+    point_grid,
+    points_per_side,
+)
+from maskwire_server.domain.auto_segmentation.proposal_pool import (
+    Candidate,
+    HeldLogits,
+    ProposalPool,
+    measure,
+)
+from maskwire_server.domain.auto_segmentation.proposals import (
+    Proposal,
+    ProposalCriteria,
+    measuring_size,
+)
+from maskwire_server.domain.auto_segmentation.requests import AutoSegmentOptions
 from maskwire_server.domain.geometry import Box, ImageSize
 from maskwire_server.domain.logits import MaskLogits
 from maskwire_server.domain.packed_masks import Window
-from maskwire_server.domain.point_grid import Crop, crops, point_grid, points_per_side
 from maskwire_server.domain.postprocessing import PostprocessOptions
-from maskwire_server.domain.proposal_pool import Candidate, HeldLogits, ProposalPool, measure
-from maskwire_server.domain.proposals import Proposal, ProposalCriteria, measuring_size
 
 SIDES = st.integers(8, 3000)
 

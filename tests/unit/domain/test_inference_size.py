@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from maskwire_server.domain.auto_segmentation.proposals import Proposal
 from maskwire_server.domain.engine import MaskCandidate, ObjectPrediction
 from maskwire_server.domain.geometry import Box, ImageSize
 from maskwire_server.domain.inference_size import (
@@ -18,7 +19,6 @@ from maskwire_server.domain.inference_size import (
 )
 from maskwire_server.domain.logits import MaskLogits
 from maskwire_server.domain.prompts import ObjectPrompts
-from maskwire_server.domain.proposals import Proposal
 
 SIZE, REDUCED = ImageSize(width_px=400, height_px=300), ImageSize(width_px=100, height_px=75)
 

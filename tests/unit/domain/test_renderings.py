@@ -157,6 +157,7 @@ def test_annotations_are_a_coco_document_that_pycocotools_reads():
     picture = only(RenderingStyle.COCO_JSON)
     assert (picture.content_type, picture.file_name) == ("application/json", "annotations.json")
     assert picture.size is None
+    assert isinstance(picture.content, bytes)
     document = json.loads(picture.content)
     assert document["images"] == [{"id": 1, "file_name": "", "width": 80, "height": 60}]
     assert document["categories"] == [{"id": 1, "name": "object"}]
@@ -178,6 +179,7 @@ def test_annotations_name_what_text_found():
         DrawableMask(1, 2, PackedMask.pack(SMALL), category="bus"),
     ]
     [picture] = draw([RenderingRequest(RenderingStyle.COCO_JSON)], SIZE, None, masks)
+    assert isinstance(picture.content, bytes)
     document = json.loads(picture.content)
     assert document["categories"] == [{"id": 1, "name": "bus"}, {"id": 2, "name": "zebra"}]
     assert [one["category_id"] for one in document["annotations"]] == [2, 1]

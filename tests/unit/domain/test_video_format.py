@@ -8,7 +8,7 @@ import pytest
 
 from maskwire_server.domain.errors import MaskwireError
 from maskwire_server.domain.geometry import ImageSize
-from maskwire_server.domain.video_format import VideoFormat, gif_size, identify_video, is_cut_off
+from maskwire_server.domain.video.format import VideoFormat, gif_size, identify_video, is_cut_off
 from tests.support.videos import HEIGHT, WIDTH, index_first, squares_video
 
 FILES = {

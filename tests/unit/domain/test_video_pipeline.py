@@ -12,7 +12,7 @@ import pytest
 
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
 from maskwire_server.domain.executor import BoundedExecutor
-from maskwire_server.domain.video_pipeline import ahead, patiently
+from maskwire_server.domain.video.pipeline import ahead, patiently
 from maskwire_server.observability.metrics import Metrics
 
 

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from maskwire_server.domain.errors import MaskwireError
 from maskwire_server.domain.geometry import Box, Point
 from maskwire_server.domain.prompts import AnyPrompt, BoxPrompt, PointPrompt, Prompt
-from maskwire_server.domain.video import FramePrompt, FrameRange, TrackDirection
-from maskwire_server.domain.video_plan import (
+from maskwire_server.domain.video.plan import (
     FrameSupply,
     TrackPass,
     TrackPlan,
     number_prompts,
     plan_tracking,
 )
+from maskwire_server.domain.video.requests import FramePrompt, FrameRange, TrackDirection
 
 FORWARD, BACKWARD, BOTH = TrackDirection
 WHOLE = FrameSupply(stated=20, readable=20, is_whole=True)

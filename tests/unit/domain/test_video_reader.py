@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
 from maskwire_server.domain.geometry import ImageSize
-from maskwire_server.domain.video_reader import VideoLimits, VideoPicture, VideoReader
+from maskwire_server.domain.video.reader import VideoLimits, VideoPicture, VideoReader
 from tests.support import videos
 from tests.support.videos import LIMITS, squares_video
 

@@ -24,7 +24,7 @@ from maskwire_server.domain.prompts import (
     TextPrompt,
 )
 from maskwire_server.domain.tracked_masks import ObjectState
-from maskwire_server.domain.video import (
+from maskwire_server.domain.video.requests import (
     FrameRange,
     TrackDirection,
     TrackedFrame,

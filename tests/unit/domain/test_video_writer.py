@@ -11,8 +11,8 @@ from maskwire_server.domain.errors import ErrorCode, MaskwireError
 from maskwire_server.domain.geometry import ImageSize
 from maskwire_server.domain.packed_masks import PackedMask
 from maskwire_server.domain.palette import object_colour
-from maskwire_server.domain.video_reader import VideoPicture, VideoReader
-from maskwire_server.domain.video_writer import OverlayVideoWriter
+from maskwire_server.domain.video.reader import VideoPicture, VideoReader
+from maskwire_server.domain.video.writer import OverlayVideoWriter
 from tests.support.videos import LIMITS
 
 TIMES_S = [0.0, 0.04, 0.2, 0.24]

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskwire_server.domain.files import StoredFile, suggested_name
+from maskwire_server.domain.files.store import StoredFile, suggested_name
+from maskwire_server.domain.files.uploads import UploadDescription
 from maskwire_server.domain.geometry import ImageSize
-from maskwire_server.domain.uploads import UploadDescription
 from maskwire_server.storage import layout
 
 TIMES = st.datetimes(

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from maskwire.v1 import mask_pb2, rendering_pb2, segmentation_pb2
-from maskwire_server.domain.auto_segmentation import (
+from maskwire_server.domain.auto_segmentation.proposals import ProposalCriteria
+from maskwire_server.domain.auto_segmentation.requests import (
     AutoSegmentOptions,
     AutoSegmentResult,
     MasksAccepted,
@@ -17,7 +18,6 @@ from maskwire_server.domain.auto_segmentation import (
 from maskwire_server.domain.errors import MaskwireError
 from maskwire_server.domain.geometry import Box, ImageSize, Point
 from maskwire_server.domain.masks import EncodedRle
-from maskwire_server.domain.proposals import ProposalCriteria
 from maskwire_server.domain.segmentation import (
     ImageInfo,
     MaskOptions,

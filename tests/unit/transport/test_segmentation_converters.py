@@ -21,7 +21,7 @@ from maskwire.v1 import (
 )
 from maskwire_server.domain.engine import ModelDescription
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
-from maskwire_server.domain.files import StoredFile
+from maskwire_server.domain.files.store import StoredFile
 from maskwire_server.domain.geometry import Box, ImageSize
 from maskwire_server.domain.masks import (
     EncodedRle,

@@ -8,13 +8,13 @@ import pytest
 
 from maskwire.v1 import file_pb2, mask_pb2, video_pb2
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
-from maskwire_server.domain.files import StoredFile
+from maskwire_server.domain.files.store import StoredFile
 from maskwire_server.domain.geometry import ImageSize, Point
 from maskwire_server.domain.masks import MaskEncoding
 from maskwire_server.domain.prompts import PointPrompt, Prompt
 from maskwire_server.domain.segmentation import MaskOptions, ScoreKind, SegmentedMask, Timings
 from maskwire_server.domain.tracked_masks import ObjectState, TrackedMask
-from maskwire_server.domain.video import (
+from maskwire_server.domain.video.requests import (
     FramePrompt,
     FrameRange,
     InlineVideo,

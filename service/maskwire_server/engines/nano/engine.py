@@ -14,6 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from maskwire_server.domain.auto_segmentation.proposals import (
+    ProposalBatch,
+    ProposalCriteria,
+    ProposingEngine,
+)
 from maskwire_server.domain.engine import (
     EngineFactory,
     ImageEmbedding,
@@ -24,7 +29,6 @@ from maskwire_server.domain.engine import (
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
 from maskwire_server.domain.geometry import ImageSize
 from maskwire_server.domain.prompts import ObjectPrompts, PromptKind
-from maskwire_server.domain.proposals import ProposalBatch, ProposalCriteria, ProposingEngine
 from maskwire_server.domain.tracking import TrackingEngine, TrackingLimits
 from maskwire_server.engines.device import Placement, reporting_device_failure, resolve
 from maskwire_server.engines.weights import read_state, verified_digest

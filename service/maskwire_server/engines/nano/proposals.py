@@ -20,11 +20,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskwire_server.domain.box_suppression import suppress
+from maskwire_server.domain.auto_segmentation.box_suppression import suppress
+from maskwire_server.domain.auto_segmentation.proposals import (
+    Proposal,
+    ProposalBatch,
+    ProposalCriteria,
+)
 from maskwire_server.domain.geometry import ImageSize
 from maskwire_server.domain.logits import MaskLogits
 from maskwire_server.domain.prompts import ObjectPrompts
-from maskwire_server.domain.proposals import Proposal, ProposalBatch, ProposalCriteria
 from maskwire_server.engines.device import reporting_device_failure
 
 from . import views, windows

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskwire_server.domain.box_suppression import suppress
+from maskwire_server.domain.auto_segmentation.box_suppression import suppress
 from maskwire_server.domain.geometry import Box
 
 _SIDE_PX = 192

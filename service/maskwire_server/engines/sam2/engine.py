@@ -17,6 +17,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from maskwire_server.domain.auto_segmentation.proposals import (
+    ProposalBatch,
+    ProposalCriteria,
+    ProposingEngine,
+)
 from maskwire_server.domain.engine import (
     EngineFactory,
     ImageEmbedding,
@@ -29,7 +34,6 @@ from maskwire_server.domain.errors import ErrorCode, MaskwireError
 from maskwire_server.domain.geometry import Box, ImageSize
 from maskwire_server.domain.logits import MaskLogits
 from maskwire_server.domain.prompts import ObjectPrompts, PromptKind
-from maskwire_server.domain.proposals import ProposalBatch, ProposalCriteria, ProposingEngine
 from maskwire_server.domain.tracking import TrackingEngine, TrackingLimits
 from maskwire_server.engines import catalogue
 from maskwire_server.engines.device import Placement, reporting_device_failure, resolve

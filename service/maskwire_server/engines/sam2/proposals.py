@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from maskwire_server.domain.geometry import Box, ImageSize
-from maskwire_server.domain.logits import MaskLogits
-from maskwire_server.domain.proposals import (
+from maskwire_server.domain.auto_segmentation.proposals import (
     Proposal,
     ProposalBatch,
     ProposalCriteria,
     measuring_size,
 )
+from maskwire_server.domain.geometry import Box, ImageSize
+from maskwire_server.domain.logits import MaskLogits
 
 from .embedding import Sam2Embedding
 from .point_decoder import DecodedClicks, PointDecoder

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from maskwire.v1 import segmentation_pb2
 
-from ...domain.auto_segmentation import (
+from ...domain.auto_segmentation.proposals import ProposalCriteria
+from ...domain.auto_segmentation.requests import (
     AutoSegmentEvent,
     AutoSegmentOptions,
     AutoSegmentRequest,
@@ -13,7 +14,6 @@ from ...domain.auto_segmentation import (
     MasksWithdrawn,
     PointsDone,
 )
-from ...domain.proposals import ProposalCriteria
 from .images import image_source_from_proto
 from .masks import postprocess_options_from_proto
 from .processing import processing_info_to_proto

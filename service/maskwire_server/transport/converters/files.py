@@ -10,9 +10,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from maskwire.v1 import file_pb2
 
 from ...domain.errors import invalid_field
-from ...domain.file_service import UploadMessage
-from ...domain.files import DownloadUrl, FilePage, StoredFile
-from ...domain.uploads import UploadBeginning, UploadDescription
+from ...domain.files.service import UploadMessage
+from ...domain.files.store import DownloadUrl, FilePage, StoredFile
+from ...domain.files.uploads import UploadBeginning, UploadDescription
 from .geometry import image_size_to_proto
 
 DEFAULT_PAGE_SIZE = 100

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from maskwire.v1 import file_pb2, processing_pb2, video_pb2
 
 from ...domain.errors import invalid_field
-from ...domain.video import (
+from ...domain.video.requests import (
     FramePrompt,
     FrameRange,
     InlineVideo,
@@ -21,7 +21,7 @@ from ...domain.video import (
     VideoSource,
     VideoUri,
 )
-from ...domain.video_writer import OVERLAY_VIDEO_NAME, OVERLAY_VIDEO_TYPE
+from ...domain.video.writer import OVERLAY_VIDEO_NAME, OVERLAY_VIDEO_TYPE
 from ..errors import status_from_error
 from .files import stored_file_to_proto
 from .geometry import image_size_to_proto

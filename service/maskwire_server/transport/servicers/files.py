@@ -8,7 +8,7 @@ from functools import partial
 
 from maskwire.v1 import file_pb2, file_pb2_grpc
 
-from ...domain.file_service import FileService
+from ...domain.files.service import FileService
 from ..calls import ServicerContext, current_caller
 from ..converters.files import (
     DEFAULT_PAGE_SIZE,

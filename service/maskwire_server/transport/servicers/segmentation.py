@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 from maskwire.v1 import segmentation_pb2, segmentation_pb2_grpc
 
-from ...domain.auto_segmentation_service import AutoSegmentationService
+from ...domain.auto_segmentation.service import AutoSegmentationService
 from ...domain.segmentation_service import SegmentationService
 from ..calls import ServicerContext, current_caller
 from ..converters.auto_segmentation import (

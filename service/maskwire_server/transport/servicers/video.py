@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 from maskwire.v1 import video_pb2, video_pb2_grpc
 
-from ...domain.video_service import VideoService
+from ...domain.video.service import VideoService
 from ..calls import ServicerContext, current_caller
 from ..converters.video import track_event_to_proto, track_video_request_from_proto
 

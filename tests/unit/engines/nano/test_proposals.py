@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from maskwire_server.domain.auto_segmentation.point_grid import point_grid
+from maskwire_server.domain.auto_segmentation.proposals import Proposal, ProposalCriteria
 from maskwire_server.domain.engine import ModelSpecification
 from maskwire_server.domain.geometry import ImageSize
-from maskwire_server.domain.point_grid import point_grid
-from maskwire_server.domain.proposals import Proposal, ProposalCriteria
 from maskwire_server.engines.nano import NanoEngine, NanoEngineFactory
 from maskwire_server.engines.nano.proposals import outline_contrast, own_threshold
 from maskwire_server.engines.nano.regions import find_regions

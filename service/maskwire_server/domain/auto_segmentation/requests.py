@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .geometry import ImageSize
-from .postprocessing import PostprocessOptions
+from ..geometry import ImageSize
+from ..postprocessing import PostprocessOptions
+from ..renderings import Delivery, Picture, RenderingRequest
+from ..segmentation import ImageInfo, ImageSource, MaskOptions, SegmentedMask, Timings
 from .proposals import ProposalCriteria
-from .renderings import Delivery, Picture, RenderingRequest
-from .segmentation import ImageInfo, ImageSource, MaskOptions, SegmentedMask, Timings
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,28 +13,28 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .auto_segmentation import (
+from ..engine import ImageEmbedding
+from ..errors import ErrorCode, MaskwireError
+from ..executor import BoundedExecutor, Completed
+from ..geometry import ImageSize
+from ..image_access import EncodedImage, ImageAccess, LocatedImage
+from ..inference_size import enlarge_proposals, reduce_points, shown_to_model
+from ..models import ServedModel
+from ..observer import Observer
+from ..picture_delivery import PictureMaker
+from ..renderings import Picture
+from ..segmentation import Caller, MaskOptions, SegmentedMask, Timings
+from .finishing import CleanMask, choose, clean, drawables, segmented
+from .point_grid import Crop, crops, point_grid, points_per_side
+from .proposal_pool import Candidate, ProposalPool, measure
+from .proposals import ProposalBatch, proposing
+from .requests import (
     AutoSegmentLimits,
     AutoSegmentOptions,
     AutoSegmentRequest,
     AutoSegmentResult,
     PointsDone,
 )
-from .auto_segmentation_finishing import CleanMask, choose, clean, drawables, segmented
-from .engine import ImageEmbedding
-from .errors import ErrorCode, MaskwireError
-from .executor import BoundedExecutor, Completed
-from .geometry import ImageSize
-from .image_access import EncodedImage, ImageAccess, LocatedImage
-from .inference_size import enlarge_proposals, reduce_points, shown_to_model
-from .models import ServedModel
-from .observer import Observer
-from .picture_delivery import PictureMaker
-from .point_grid import Crop, crops, point_grid, points_per_side
-from .proposal_pool import Candidate, ProposalPool, measure
-from .proposals import ProposalBatch, proposing
-from .renderings import Picture
-from .segmentation import Caller, MaskOptions, SegmentedMask, Timings
 
 _MASKS_AT_ONCE = 16
 """Masks that one call brings to the image's resolution."""

@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..geometry import Box, ImageSize, Point
+from ..logits import MaskLogits
+from ..mask_measures import stability_score
+from ..packed_masks import Window
 from .box_suppression import suppress
-from .geometry import Box, ImageSize, Point
-from .logits import MaskLogits
-from .mask_measures import stability_score
-from .packed_masks import Window
 from .point_grid import Crop
 from .proposals import Proposal, ProposalCriteria, measuring_size
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from .errors import ErrorCode, MaskwireError, invalid_field
-from .geometry import ImageSize
+from ..errors import ErrorCode, MaskwireError, invalid_field
+from ..geometry import ImageSize
 
 if TYPE_CHECKING:  # results of segmentation may hold stored files
-    from .segmentation import Caller
+    from ..segmentation import Caller
 
 FILE_NAME_PREFIX = "files/"
 """How the resource name of every stored file begins."""

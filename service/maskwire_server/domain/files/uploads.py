@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-from .files import StoredFile
-from .segmentation import Caller
+from ..segmentation import Caller
+from .store import StoredFile
 
 
 @dataclass(frozen=True, slots=True)

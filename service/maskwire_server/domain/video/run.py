@@ -14,21 +14,21 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from .errors import ErrorCode, MaskwireError, invalid_field
-from .executor import BoundedExecutor
-from .grouping import group_prompts
-from .models import ServedModel
-from .observer import Observer
-from .prompts import MaskPrompt, ObjectPrompts, Prompt
-from .segmentation import Timings
-from .tracked_masks import ObjectHistory
-from .tracking import ObjectSighting, ObjectTracker, TrackingEngine, TrackingLimits
-from .video import TrackedFrame, TrackEvent, TrackProgress, TrackVideoRequest
-from .video_masks import DrawnMasks, MaskFinisher
-from .video_pipeline import ahead, patiently
-from .video_plan import FrameSupply, TrackPass, number_prompts, plan_tracking
-from .video_reader import VideoPicture, VideoReader
-from .video_writer import OverlayVideoWriter
+from ..errors import ErrorCode, MaskwireError, invalid_field
+from ..executor import BoundedExecutor
+from ..grouping import group_prompts
+from ..models import ServedModel
+from ..observer import Observer
+from ..prompts import MaskPrompt, ObjectPrompts, Prompt
+from ..segmentation import Timings
+from ..tracked_masks import ObjectHistory
+from ..tracking import ObjectSighting, ObjectTracker, TrackingEngine, TrackingLimits
+from .masks import DrawnMasks, MaskFinisher
+from .pipeline import ahead, patiently
+from .plan import FrameSupply, TrackPass, number_prompts, plan_tracking
+from .reader import VideoPicture, VideoReader
+from .requests import TrackedFrame, TrackEvent, TrackProgress, TrackVideoRequest
+from .writer import OverlayVideoWriter
 
 Value = TypeVar("Value")
 

@@ -8,8 +8,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from .errors import ErrorCode, MaskwireError
-from .executor import BoundedExecutor, Completed
+from ..errors import ErrorCode, MaskwireError
+from ..executor import BoundedExecutor, Completed
 
 Value = TypeVar("Value")
 

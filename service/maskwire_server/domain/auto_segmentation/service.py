@@ -12,7 +12,17 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from .auto_segmentation import (
+from ..errors import invalid_field
+from ..executor import BoundedExecutor
+from ..image_access import ImageAccess
+from ..models import ModelRegistry
+from ..observer import Observer
+from ..picture_delivery import PictureMaker
+from ..prompts import PromptKind
+from ..renderings import check_renderings, needs_image
+from ..segmentation import Caller
+from .finishing import CleanMask
+from .requests import (
     AutoSegmentEvent,
     AutoSegmentLimits,
     AutoSegmentOptions,
@@ -21,17 +31,7 @@ from .auto_segmentation import (
     MasksAccepted,
     MasksWithdrawn,
 )
-from .auto_segmentation_finishing import CleanMask
-from .auto_segmentation_run import AutoSegmentRun, SearchedImage, in_chunks, points_of_layer
-from .errors import invalid_field
-from .executor import BoundedExecutor
-from .image_access import ImageAccess
-from .models import ModelRegistry
-from .observer import Observer
-from .picture_delivery import PictureMaker
-from .prompts import PromptKind
-from .renderings import check_renderings, needs_image
-from .segmentation import Caller
+from .run import AutoSegmentRun, SearchedImage, in_chunks, points_of_layer
 
 
 class AutoSegmentationService:

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import structlog
 
-from .errors import MaskwireError
-from .files import FileStore
+from ..errors import MaskwireError
+from .store import FileStore
 
 _log = structlog.get_logger(__name__)
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .geometry import ImageSize
-from .packed_masks import Window
+from ..geometry import ImageSize
+from ..packed_masks import Window
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,11 @@ import numpy as np
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from .errors import too_large
-from .geometry import ImageSize
-from .overlay import OverlayOptions, render_overlay
-from .packed_masks import PackedMask
-from .video_reader import VideoPicture
+from ..errors import too_large
+from ..geometry import ImageSize
+from ..overlay import OverlayOptions, render_overlay
+from ..packed_masks import PackedMask
+from .reader import VideoPicture
 
 OVERLAY_VIDEO_TYPE = "video/mp4"
 """Media type of overlay videos."""

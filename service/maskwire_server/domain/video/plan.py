@@ -9,9 +9,9 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .errors import MaskwireError, invalid_field
-from .prompts import PointPrompt, Prompt
-from .video import FramePrompt, FrameRange, TrackDirection
+from ..errors import MaskwireError, invalid_field
+from ..prompts import PointPrompt, Prompt
+from .requests import FramePrompt, FrameRange, TrackDirection
 
 
 @dataclass(frozen=True, slots=True)

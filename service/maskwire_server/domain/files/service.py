@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 
-from .errors import ErrorCode, MaskwireError, invalid_field
-from .executor import BoundedExecutor
-from .files import DownloadUrl, FileLimits, FilePage, FileStore, StoredFile, check_content_type
-from .segmentation import Caller
+from ..errors import ErrorCode, MaskwireError, invalid_field
+from ..executor import BoundedExecutor
+from ..segmentation import Caller
+from .store import DownloadUrl, FileLimits, FilePage, FileStore, StoredFile, check_content_type
 from .uploads import Upload, UploadBeginning, UploadStore
 
 PART_BYTES = 8 * 2**20

@@ -1,6 +1,6 @@
 """Tracking objects through stored videos: admission, opening, the run, the summary.
 
-The work on one request is in `video_run.py`.
+The work on one request is in `run.py`.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from contextlib import aclosing, contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 
-from .errors import ErrorCode, MaskwireError, invalid_field
-from .executor import BoundedExecutor
-from .files import FileStore, StoredFile
-from .grouping import prompt_kinds
-from .models import ModelRegistry, ServedModel
-from .observer import Observer
-from .segmentation import Caller
-from .tracking import TrackingEngine
-from .video import TrackEvent, TrackSummary, TrackVideoRequest
-from .video_access import VideoAccess
-from .video_pipeline import patiently
-from .video_reader import VideoLimits, VideoReader
-from .video_run import TrackLimits, TrackRun
-from .video_writer import OVERLAY_VIDEO_NAME, OVERLAY_VIDEO_TYPE
+from ..errors import ErrorCode, MaskwireError, invalid_field
+from ..executor import BoundedExecutor
+from ..files.store import FileStore, StoredFile
+from ..grouping import prompt_kinds
+from ..models import ModelRegistry, ServedModel
+from ..observer import Observer
+from ..segmentation import Caller
+from ..tracking import TrackingEngine
+from .access import VideoAccess
+from .pipeline import patiently
+from .reader import VideoLimits, VideoReader
+from .requests import TrackEvent, TrackSummary, TrackVideoRequest
+from .run import TrackLimits, TrackRun
+from .writer import OVERLAY_VIDEO_NAME, OVERLAY_VIDEO_TYPE
 
 _RETRY_AFTER = timedelta(seconds=1)
 _EXECUTOR = "videos"

@@ -1,7 +1,7 @@
 """What a request to track objects through a stored video and its answers are.
 
-Reading videos is in `video_reader.py`, which frames are visited in which order in
-`video_plan.py`, the work itself in `video_service.py`.
+Reading videos is in `reader.py`, which frames are visited in which order in `plan.py`, the work
+itself in `run.py`.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from .errors import MaskwireError
-from .files import StoredFile
-from .geometry import ImageSize
-from .postprocessing import PostprocessOptions
-from .prompts import Prompt
-from .segmentation import MaskOptions, Timings
-from .tracked_masks import TrackedMask
+from ..errors import MaskwireError
+from ..files.store import StoredFile
+from ..geometry import ImageSize
+from ..postprocessing import PostprocessOptions
+from ..prompts import Prompt
+from ..segmentation import MaskOptions, Timings
+from ..tracked_masks import TrackedMask
 
 
 @dataclass(frozen=True, slots=True)

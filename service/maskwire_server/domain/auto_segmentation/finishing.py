@@ -11,12 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .auto_segmentation import AutoSegmentOptions
-from .box_suppression import suppress
-from .geometry import Box, ImageSize
-from .masks import MaskEncoding, encode_mask
-from .packed_masks import DrawableMask, PackedMask
-from .postprocessing import (
+from ..geometry import Box, ImageSize
+from ..masks import MaskEncoding, encode_mask
+from ..packed_masks import DrawableMask, PackedMask
+from ..postprocessing import (
     PostprocessOptions,
     ScoredMask,
     clean_bitmap,
@@ -25,8 +23,10 @@ from .postprocessing import (
     to_bitmap,
     without_overlaps,
 )
+from ..segmentation import MaskOptions, ScoreKind, SegmentedMask
+from .box_suppression import suppress
 from .proposal_pool import Candidate
-from .segmentation import MaskOptions, ScoreKind, SegmentedMask
+from .requests import AutoSegmentOptions
 
 
 @dataclass(frozen=True, slots=True, eq=False)

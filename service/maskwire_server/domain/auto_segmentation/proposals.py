@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .engine import ImageEmbedding, SegmentationEngine
-from .geometry import ImageSize
-from .logits import MaskLogits
-from .prompts import ObjectPrompts
+from ..engine import ImageEmbedding, SegmentationEngine
+from ..geometry import ImageSize
+from ..logits import MaskLogits
+from ..prompts import ObjectPrompts
 
 _POINTS_AT_ONCE = 16
 """Points that one call decodes for engines without proposals of their own: other callers wait."""

@@ -7,12 +7,12 @@ import tempfile
 from functools import partial
 from typing import BinaryIO, cast
 
-from .errors import ErrorCode, MaskwireError, too_large
-from .executor import BoundedExecutor
-from .files import FILE_NAME_PREFIX, FileStore
-from .segmentation import Caller
-from .video import InlineVideo, VideoSource
-from .video_pipeline import patiently
+from ..errors import ErrorCode, MaskwireError, too_large
+from ..executor import BoundedExecutor
+from ..files.store import FILE_NAME_PREFIX, FileStore
+from ..segmentation import Caller
+from .pipeline import patiently
+from .requests import InlineVideo, VideoSource
 
 
 class VideoAccess:

@@ -23,11 +23,11 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from .errors import ErrorCode, MaskwireError, invalid_field, too_large
-from .geometry import ImageSize
-from .video import VideoInfo
-from .video_format import VideoFormat, gif_size, identify_video, is_cut_off
-from .video_index import FrameIndex
+from ..errors import ErrorCode, MaskwireError, invalid_field, too_large
+from ..geometry import ImageSize
+from .format import VideoFormat, gif_size, identify_video, is_cut_off
+from .index import FrameIndex
+from .requests import VideoInfo
 
 _DEMUXERS = {VideoFormat.MP4: "mov", VideoFormat.WEBM: "matroska", VideoFormat.GIF: "gif"}
 _CODECS = frozenset({"h264", "hevc", "av1", "libdav1d", "mpeg4", "vp8", "vp9", "gif"})

@@ -11,8 +11,8 @@ import os
 import struct
 from typing import BinaryIO
 
-from .errors import invalid_field
-from .geometry import ImageSize
+from ..errors import invalid_field
+from ..geometry import ImageSize
 
 _MAX_BOXES = 1 << 16
 _GIF_TRAILER = b";"

@@ -8,21 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .errors import too_large
-from .geometry import ImageSize
-from .mask_measures import bounding_box
-from .packed_masks import PackedMask
-from .postprocessing import (
+from ..errors import too_large
+from ..geometry import ImageSize
+from ..mask_measures import bounding_box
+from ..packed_masks import PackedMask
+from ..postprocessing import (
     PostprocessOptions,
     ScoredMask,
     is_good_enough,
     to_bitmap,
     without_overlaps,
 )
-from .rle import decode_rle, encode_rle
-from .segmentation import MaskOptions
-from .tracked_masks import MaskDelta, ObjectHistory, Observation, TrackedMask
-from .tracking import ObjectSighting
+from ..rle import decode_rle, encode_rle
+from ..segmentation import MaskOptions
+from ..tracked_masks import MaskDelta, ObjectHistory, Observation, TrackedMask
+from ..tracking import ObjectSighting
 
 
 @dataclass(frozen=True, slots=True)
