@@ -11,12 +11,16 @@ from typing import Any
 import cv2
 import numpy as np
 
-from maskwire_server.domain.geometry import Point
+from maskwire_server.domain.errors import MaskwireError
+from maskwire_server.domain.geometry import ImageSize, Point
 from maskwire_server.domain.image_access import ImageAccess
+from maskwire_server.domain.masks import decode_mask
 from maskwire_server.domain.prompts import PointPrompt, Prompt
 from maskwire_server.domain.segmentation import Caller, InlineImage
 from maskwire_server.domain.sessions.messages import (
+    FrameResult,
     NewFrame,
+    Refusal,
     RequestContent,
     ResponseContent,
     SessionConfig,
@@ -25,6 +29,7 @@ from maskwire_server.domain.sessions.messages import (
     StartSession,
 )
 from maskwire_server.domain.sessions.service import SessionService
+from maskwire_server.domain.tracked_masks import TrackedMask
 from maskwire_server.observability.metrics import Metrics
 from tests.support.colour_engine import ColourEngine
 
@@ -109,3 +114,20 @@ class World:
             yield talk
         finally:
             await talk.responses.aclose()
+
+
+def left_edge(mask: TrackedMask) -> int:
+    """Column of the first pixel of a mask of a picture of `SIDE`."""
+    assert mask.mask.encoded is not None
+    bitmap = decode_mask(mask.mask.encoded, ImageSize(SIDE, SIDE))
+    return int(np.flatnonzero(bitmap.any(0))[0])
+
+
+def result(content: object) -> FrameResult:
+    assert isinstance(content, FrameResult), content
+    return content
+
+
+def refused(content: object) -> MaskwireError:
+    assert isinstance(content, Refusal), content
+    return content.error

@@ -210,7 +210,8 @@ class ImageAccess:
             return FrameImage(located.digest, data, held.info.size, None, held, 0.0, 0.0)
         data = self._bytes_of(located, caller)
         decoded = await self._pixels.run(
-            lambda: decode_image(data, self._limits, field="frame.image.data")
+            lambda: decode_image(data, self._limits, field="frame.image.data"),
+            is_refusable=False,
         )
         height, width = decoded.value.shape[:2]
         size = ImageSize(width_px=width, height_px=height)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import ErrorCode, MaskwireError, invalid_field
+from ..geometry import ImageSize
 from ..prompts import ObjectPrompts
 from ..segmentation import ImageInfo
 
@@ -93,6 +94,20 @@ class HeldFrames:
     def clear(self) -> None:
         """Let go of all frames."""
         self._frames.clear()
+
+
+def check_size(size: ImageSize, expected: ImageSize | None) -> None:
+    """Check that a frame has the size of those before it; None means that there is none.
+
+    Raises:
+        MaskwireError: `INVALID_ARGUMENT`.
+    """
+    if expected is not None and size != expected:
+        raise invalid_field(
+            "frame.image",
+            f"frames of this session measure {expected.width_px} x {expected.height_px} pixels, "
+            f"this one {size.width_px} x {size.height_px}; reset the session before another size",
+        )
 
 
 def gather(

@@ -24,7 +24,7 @@ from ..tracked_masks import VISIBLE_FROM, ObjectHistory, TrackedMask
 from ..tracking import ObjectTracker, TrackingEngine, TrackingLimits
 from .answers import Sightings, make_masks
 from .costs import Answered, Costs, StateLimits
-from .frames import HeldFrame, HeldFrames, gather
+from .frames import HeldFrame, HeldFrames, check_size, gather
 from .messages import NewFrame, NewPrompts, SessionConfig, Snapshot, SnapshotObject
 from .resuming import SeenFrame, check_snapshot, refused, seen_frames
 from .seeds import SeedKeeper
@@ -119,12 +119,13 @@ class SessionState:
         self._frames.check_new(frame.frame_id)
         self._check_prompts(frame.prompts, "frame.prompts")
         image = await (reading or self.read(frame))
-        self._check_size(image.size)
+        check_size(image.size, self._size)
         objects = await self._group(frame.prompts, image.size)
         encoded = await self._images.encode_frame(
             image, self._model, self._caller, keep=self._next_number == 0
         )
-        costs = Costs(received_s, queue_s=encoded.queue_s, encode_s=encoded.encode_s)
+        costs = Costs(received_s, encode_s=encoded.encode_s)
+        costs.queue_s = 0.0 if image.is_cached else encoded.queue_s
         tracker = await self._tracker_for(image.size)
         number = self._next_number
         multimask = self._config.mask_options.return_multiple_masks
@@ -233,7 +234,8 @@ class SessionState:
         objects: tuple[SnapshotObject, ...] = ()
         if size is not None:
             content = await self._pixels.run(
-                lambda: self._seeds.content(size, self._images.limits, self._limits.max_seed_bytes)
+                lambda: self._seeds.content(size, self._images.limits, self._limits.max_seed_bytes),
+                is_refusable=False,
             )
             frames, objects = content.value.frames, content.value.objects
         return Snapshot(
@@ -266,22 +268,13 @@ class SessionState:
         for one in snapshot.objects:
             self._history.resume(one.object_id, is_visible=one.is_visible)
 
-    def _check_size(self, size: ImageSize) -> None:
-        if self._size is not None and size != self._size:
-            raise invalid_field(
-                "frame.image",
-                f"frames of this session measure {self._size.width_px} x {self._size.height_px} "
-                f"pixels, this one {size.width_px} x {size.height_px}; "
-                "reset the session before another size",
-            )
-
     async def _restore(self, frame: SeenFrame) -> None:
         size = frame.size
         image = await self._images.read_frame(InlineImage(frame.data), self._model, self._caller)
         if image.size != size:
             raise refused("a frame is not of the size that it says")
         encoded = await self._images.encode_frame(image, self._model, self._caller, keep=False)
-        objects = (await self._pixels.run(frame.prompts)).value
+        objects = (await self._pixels.run(frame.prompts, is_refusable=False)).value
         tracker = await self._tracker_for(size)
         number = self._next_number
 
@@ -327,7 +320,8 @@ class SessionState:
             return ()
         if any(isinstance(prompt.content, MaskPrompt) for prompt in prompts):
             grouped = await self._pixels.run(
-                lambda: group_prompts(prompts, size, first_free_id=first_free_id)
+                lambda: group_prompts(prompts, size, first_free_id=first_free_id),
+                is_refusable=False,
             )
             objects = grouped.value
         else:
@@ -393,7 +387,8 @@ class SessionState:
         done = await self._pixels.run(
             lambda: make_masks(
                 seen, size, self._config, self._history, on_change_only=on_change_only
-            )
+            ),
+            is_refusable=False,
         )
         costs.queue_s += done.queue_s
         costs.postprocess_s += done.run_s
