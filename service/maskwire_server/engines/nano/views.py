@@ -58,7 +58,9 @@ def mirrored(view: View) -> View:
 
 def first_views(prompts: ObjectPrompts, image: ImageSize, size: int) -> list[View]:
     """The views that answer an object's prompts: one where they bound the object, else three."""
-    extent = _extent(prompts)
+    extent = _extent(prompts, image)
+    if extent is None and not len(prompts.points):  # a mask that shows nothing inside the image
+        extent = Box.covering(image)
     if extent is not None:
         corrected = prompts.mask is not None and len(prompts.points) > 0
         margin = CORRECTION_MARGIN if corrected else MARGIN
@@ -110,11 +112,11 @@ def window_box(window: Window) -> Box:
     return Box(left, top, left + side, top + side)
 
 
-def _extent(prompts: ObjectPrompts) -> Box | None:
+def _extent(prompts: ObjectPrompts, image: ImageSize) -> Box | None:
     """The box that box, mask and foreground clicks span together; None for clicks alone."""
     extent = prompts.box
     if prompts.mask is not None:
-        seen = _mask_box(prompts.mask)
+        seen = _mask_box(prompts.mask, image)
         if seen is not None:
             extent = seen if extent is None else _union(extent, seen)
     return None if extent is None else _with_foreground(extent, prompts)
@@ -126,11 +128,17 @@ def _with_foreground(extent: Box, prompts: ObjectPrompts) -> Box:
     return extent
 
 
-def _mask_box(mask: NDArray[np.bool_] | MaskLogits) -> Box | None:
-    if isinstance(mask, MaskLogits):
-        return logits_box(mask)
-    cells = windows.mask_box(mask)
-    return None if cells is None else Box(*(float(edge) for edge in cells))
+def _mask_box(mask: NDArray[np.bool_] | MaskLogits, image: ImageSize) -> Box | None:
+    """The box of what a mask shows inside the image; logits may reach far beyond it."""
+    if not isinstance(mask, MaskLogits):
+        cells = windows.mask_box(mask)
+        return None if cells is None else Box(*(float(edge) for edge in cells))
+    box = logits_box(mask)
+    if box is None:
+        return None
+    x_min, y_min = max(box.x_min, 0.0), max(box.y_min, 0.0)
+    x_max, y_max = min(box.x_max, image.width_px), min(box.y_max, image.height_px)
+    return Box(x_min, y_min, x_max, y_max) if x_max > x_min and y_max > y_min else None
 
 
 def _union(first: Box, second: Box) -> Box:
