@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
-from maskwire_server.app import local_server
-from maskwire_server.settings import Settings
 from tests.support.sam2_checkpoints import Sam2Files
+from tests.support.server_process import server_process
 
 
 @pytest.fixture(scope="session")
@@ -20,15 +19,17 @@ def channel(
     model = {
         "name": "small",
         "engine": "sam2",
-        "config": small_sam2.config,
-        "checkpoint": small_sam2.checkpoint,
+        "config": str(small_sam2.config),
+        "checkpoint": str(small_sam2.checkpoint),
     }
-    settings = Settings.read(
-        grpc={"port": 0, "drain_notice_s": 0.0},
-        metrics={"enabled": False},
-        logging={"level": "error"},
-        models={"serve": [model], "device": "cpu", "cpu_threads": 1},
-        storage={"folder": tmp_path_factory.mktemp("files")},
-    )
-    with local_server(settings) as address, grpc.insecure_channel(address) as connected:
+    # In a process of its own: the number of threads would be this one's too.
+    folder = tmp_path_factory.mktemp("hosted-options")
+    with (
+        server_process(
+            folder,
+            models={"serve": [model], "device": "cpu", "cpu_threads": 1},
+            storage={"folder": str(folder / "files")},
+        ) as process,
+        grpc.insecure_channel(process.address) as connected,
+    ):
         yield connected
