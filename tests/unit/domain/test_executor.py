@@ -87,6 +87,25 @@ async def test_full_queue_refuses_at_once_with_a_delay() -> None:
     executor.close()
 
 
+async def test_a_call_that_is_not_refusable_waits_however_full_the_queue_is() -> None:
+    executor = BoundedExecutor("device", 1, 0, Metrics())
+    gate = _Gate()
+    busy = asyncio.create_task(executor.run(gate))
+    try:
+        await _until_entered(gate)
+        with pytest.raises(MaskwireError):
+            await executor.run(lambda: "refused")
+        patient = asyncio.create_task(executor.run(lambda: "done", is_refusable=False))
+        await asyncio.sleep(0)
+        assert not patient.done()
+        gate.open()
+        assert (await patient).value == "done"
+        assert (await busy).value == "through"
+    finally:
+        gate.open()
+        executor.close()
+
+
 async def test_cancelled_call_leaves_the_queue_without_running() -> None:
     executor = BoundedExecutor("device", 1, 1, Metrics())
     gate = _Gate()

@@ -11,7 +11,6 @@ from ..errors import ErrorCode, MaskwireError, too_large
 from ..executor import BoundedExecutor
 from ..files.store import FILE_NAME_PREFIX, FileStore
 from ..segmentation import Caller
-from .pipeline import patiently
 from .requests import InlineVideo, VideoSource
 
 
@@ -61,7 +60,7 @@ class VideoAccess:
         copy = cast(BinaryIO, opened.value)
         try:
             async for chunk in files.read(caller, name):
-                await patiently(self._pixels, partial(copy.write, chunk))
+                await self._pixels.run(partial(copy.write, chunk), is_refusable=False)
         except BaseException:
             copy.close()
             raise

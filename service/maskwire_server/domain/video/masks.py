@@ -6,22 +6,14 @@ All of it blocks, and runs on the executor for pixels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..errors import too_large
 from ..geometry import ImageSize
-from ..mask_measures import bounding_box
 from ..packed_masks import PackedMask
-from ..postprocessing import (
-    PostprocessOptions,
-    ScoredMask,
-    is_good_enough,
-    to_bitmap,
-    without_overlaps,
-)
 from ..rle import decode_rle, encode_rle
 from ..segmentation import MaskOptions
-from ..tracked_masks import MaskDelta, ObjectHistory, Observation, TrackedMask
+from ..tracked_masks import MaskDelta, ObjectHistory, TrackedMask
 from ..tracking import ObjectSighting
 
 
@@ -45,46 +37,19 @@ class MaskFinisher:
     Attributes:
         size: Size of the frames.
         options: How to return the masks.
-        postprocess: What to change in them first.
         keeps_drawn: Whether an overlay is to be drawn.
     """
 
     size: ImageSize
     options: MaskOptions
-    postprocess: PostprocessOptions
     keeps_drawn: bool
-
-    def observe(
-        self, history: ObjectHistory, sightings: Sequence[ObjectSighting]
-    ) -> tuple[Observation, ...]:
-        """Bring sightings to the frame's resolution, changed as asked, without those that go."""
-        observations = history.observe(sightings, self.size)
-        if self.postprocess == PostprocessOptions():
-            return observations
-        changed = [
-            self._changed(one)
-            for one in observations
-            if is_good_enough(one.presence, self.postprocess)
-        ]
-        if self.postprocess.max_overlap_iou is None:
-            return tuple(changed)
-        packed = [
-            ScoredMask(PackedMask.pack(one.bitmap), one.object_id, one.presence) for one in changed
-        ]
-        return tuple(changed[index] for index in without_overlaps(packed, self.postprocess))
 
     def finish(self, history: ObjectHistory, sightings: Sequence[ObjectSighting]) -> FrameMasks:
         """Finish the masks of a frame that is answered."""
-        observations = self.observe(history, sightings)
+        observations = history.observe(sightings, self.size)
         masks = history.send(observations, self.options, MaskDelta())
         seen = [one for one in observations if self.keeps_drawn and one.box is not None]
         return FrameMasks(masks, {one.object_id: encode_rle(one.bitmap) for one in seen})
-
-    def _changed(self, one: Observation) -> Observation:
-        if one.box is None:
-            return one
-        bitmap = to_bitmap(one.logits, self.size, self.postprocess)
-        return replace(one, bitmap=bitmap, box=bounding_box(bitmap))
 
 
 class DrawnMasks:

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from ..errors import ErrorCode, MaskwireError
-from ..executor import BoundedExecutor, Completed
-
 Value = TypeVar("Value")
-
-_DEFAULT_RETRY_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +54,3 @@ async def ahead(
     finally:
         task.cancel()
         await asyncio.wait([task])
-
-
-async def patiently(executor: BoundedExecutor, function: Callable[[], Value]) -> Completed[Value]:
-    """Run a step of work that has begun: where the queue is full, wait and try again.
-
-    Raises:
-        MaskwireError: What `function` raises, and `SHUTTING_DOWN`; never `OVERLOADED`.
-    """
-    while True:
-        try:
-            return await executor.run(function)
-        except MaskwireError as error:
-            if error.code is not ErrorCode.OVERLOADED:
-                raise
-            delay = error.retry_after
-        await asyncio.sleep(_DEFAULT_RETRY_S if delay is None else delay.total_seconds())

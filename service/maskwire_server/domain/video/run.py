@@ -24,7 +24,7 @@ from ..segmentation import Timings
 from ..tracked_masks import ObjectHistory
 from ..tracking import ObjectSighting, ObjectTracker, TrackingEngine, TrackingLimits
 from .masks import DrawnMasks, MaskFinisher
-from .pipeline import ahead, patiently
+from .pipeline import ahead
 from .plan import FrameSupply, TrackPass, number_prompts, plan_tracking
 from .reader import VideoPicture, VideoReader
 from .requests import TrackedFrame, TrackEvent, TrackProgress, TrackVideoRequest
@@ -117,9 +117,7 @@ class TrackRun:
         )
         self._prompts = number_prompts(request.prompts)
         self._prompted: set[int] = set()
-        self._finisher = MaskFinisher(
-            self._size, request.mask_options, request.postprocess, request.render_overlay
-        )
+        self._finisher = MaskFinisher(self._size, request.mask_options, request.render_overlay)
         self._drawn = DrawnMasks(limits.max_drawn_bytes)
         self._frames_done = 0
         self._decode_error: MaskwireError | None = None
@@ -192,14 +190,14 @@ class TrackRun:
             return await self._on_pixels(writer.finish)
         finally:
             with suppress(MaskwireError):  # the server stops, and frees it with everything else
-                await patiently(self._pixels, writer.close)
+                await self._pixels.run(writer.close, is_refusable=False)
 
     def _draw(self, writer: OverlayVideoWriter, picture: VideoPicture) -> None:
         writer.add(picture, self._drawn.of(picture.index, self._size))
 
     async def _tracked_frames(self, one: TrackPass) -> AsyncGenerator[TrackedFrame, None]:
         """Yield the masks of each frame of a pass that is to be answered."""
-        history = ObjectHistory()
+        history = ObjectHistory(self._request.postprocess)
         is_answered = one.answers_first
         async with aclosing(ahead(self._sighted_frames(one.order), 1)) as sighted_frames:
             async for sighted in sighted_frames:
@@ -207,7 +205,7 @@ class TrackRun:
                     yield await self._finish(history, sighted)
                 else:
                     seen = sighted.sightings
-                    await self._on_pixels(partial(self._finisher.observe, history, seen))
+                    await self._on_pixels(partial(history.observe, seen, self._size))
                     is_answered = True
 
     async def _finish(self, history: ObjectHistory, sighted: _SightedFrame) -> TrackedFrame:
@@ -235,12 +233,12 @@ class TrackRun:
                     number += 1
         finally:
             with suppress(MaskwireError):  # the server stops, and frees it with everything else
-                await patiently(self._model.executor, tracker.close)
+                await self._model.executor.run(tracker.close, is_refusable=False)
 
     async def _new_tracker(self) -> ObjectTracker:
         limits = TrackingLimits(self._limits.max_objects, held_frames=0)
         make = partial(self._engine.new_tracker, self._size, limits)
-        return (await patiently(self._model.executor, make)).value
+        return (await self._model.executor.run(make, is_refusable=False)).value
 
     async def _follow(
         self, tracker: ObjectTracker, number: int, picture: VideoPicture
@@ -249,7 +247,7 @@ class TrackRun:
         objects = await self._group(prompts) if prompts else ()
         self._prompted.update([picture.index] if prompts else [])
         step = partial(_step, self._engine, tracker, number, picture, objects)
-        done = await patiently(self._model.executor, step)
+        done = await self._model.executor.run(step, is_refusable=False)
         sightings, encode_s, track_s = done.value
         self._clock.queue_s += done.queue_s
         self._clock.encode_s += encode_s
@@ -267,7 +265,7 @@ class TrackRun:
         stream = self._reader.pictures(order)
         spent_s = 0.0
         while not stream.is_at_end:
-            read = await patiently(self._pixels, partial(stream.read, _DECODE_SLICE_S))
+            read = await self._pixels.run(partial(stream.read, _DECODE_SLICE_S), is_refusable=False)
             self._clock.decode_s += read.run_s
             self._clock.queue_s += read.queue_s
             spent_s += read.run_s
@@ -279,12 +277,12 @@ class TrackRun:
     async def _group(self, prompts: Sequence[Prompt]) -> tuple[ObjectPrompts, ...]:
         group = partial(group_prompts, prompts, self._size)
         if any(isinstance(one.content, MaskPrompt) for one in prompts):
-            return (await patiently(self._pixels, group)).value
+            return (await self._pixels.run(group, is_refusable=False)).value
         return group()
 
     async def _on_pixels(self, work: Callable[[], Value]) -> Value:
         """Finish masks or draw them on the executor for pixels."""
-        done = await patiently(self._pixels, work)
+        done = await self._pixels.run(work, is_refusable=False)
         self._clock.queue_s += done.queue_s
         self._clock.postprocess_s += done.run_s
         self._observer.stage_finished("postprocess", self._model.description.name, done.run_s)

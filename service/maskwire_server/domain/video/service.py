@@ -19,7 +19,6 @@ from ..observer import Observer
 from ..segmentation import Caller
 from ..tracking import TrackingEngine
 from .access import VideoAccess
-from .pipeline import patiently
 from .reader import VideoLimits, VideoReader
 from .requests import TrackEvent, TrackSummary, TrackVideoRequest
 from .run import TrackLimits, TrackRun
@@ -93,7 +92,7 @@ class VideoService:
                     raise run.decode_error
             finally:
                 with suppress(MaskwireError):  # the server stops, and frees it with all else
-                    await patiently(self._pixels, reader.close)
+                    await self._pixels.run(reader.close, is_refusable=False)
 
     def _check(self, request: TrackVideoRequest) -> tuple[ServedModel, TrackingEngine]:
         model = self._models.resolve(request.model)

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from datetime import timedelta
 
 import pytest
 
-from maskwire_server.domain.errors import ErrorCode, MaskwireError
-from maskwire_server.domain.executor import BoundedExecutor
-from maskwire_server.domain.video.pipeline import ahead, patiently
-from maskwire_server.observability.metrics import Metrics
+from maskwire_server.domain.video.pipeline import ahead
 
 
 class Source:
@@ -97,32 +92,3 @@ async def test_cancelling_closes_the_source():
     with pytest.raises(asyncio.CancelledError):
         await task
     assert source.is_closed
-
-
-async def test_a_full_queue_is_waited_for():
-    executor = BoundedExecutor("device", 1, 0, Metrics())
-    release = threading.Event()
-    busy = asyncio.create_task(executor.run(lambda: release.wait(60)))
-    await settled()
-    with pytest.raises(MaskwireError):
-        await executor.run(lambda: None)
-    patient = asyncio.create_task(patiently(executor, lambda: "done"))
-    await settled()
-    assert not patient.done()
-    release.set()
-    await busy
-    assert (await patient).value == "done"
-    executor.close()
-
-
-async def test_other_errors_are_not_waited_for():
-    executor = BoundedExecutor("device", 1, 0, Metrics())
-
-    def fail() -> None:
-        raise MaskwireError(ErrorCode.MODEL_UNAVAILABLE, "no", retry_after=timedelta(0))
-
-    with pytest.raises(MaskwireError, match="no"):
-        await patiently(executor, fail)
-    executor.close()
-    with pytest.raises(MaskwireError, match="stopping"):
-        await patiently(executor, lambda: None)
