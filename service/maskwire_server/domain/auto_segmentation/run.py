@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from ..inference_size import enlarge_proposals, reduce_points, shown_to_model
 from ..models import ServedModel
 from ..observer import Observer
 from ..picture_delivery import PictureMaker
+from ..pipelining import ahead
 from ..renderings import Picture
 from ..segmentation import Caller, MaskOptions, SegmentedMask, Timings
 from .finishing import CleanMask, choose, clean, drawables, segmented
@@ -128,18 +130,24 @@ class AutoSegmentRun:
         seen = embedding.image_size
         shown = points if seen == crop.size else reduce_points(points, crop.size, seen)
         batches = proposing(self._model.engine).propose(embedding, shown, criteria)
+        # Masks are measured while the device is at the next points.
+        async with aclosing(ahead(self._asked(batches), 1)) as answers:
+            async for batch in answers:
+                proposals = batch.proposals
+                if seen != crop.size:
+                    proposals = enlarge_proposals(proposals, seen, crop.size)
+                if proposals:
+                    measured = await self._pixels.run(
+                        lambda: measure(proposals, points, crop, self.size, criteria),  # noqa: B023
+                        is_refusable=False,
+                    )
+                    self._note_pixel_work(measured)
+                    self._pool.add(measured.value)
+                yield batch.points_done
+
+    async def _asked(self, batches: Iterator[ProposalBatch]) -> AsyncGenerator[ProposalBatch, None]:
         while (batch := await self._next(batches)) is not None:
-            proposals = batch.proposals
-            if seen != crop.size:
-                proposals = enlarge_proposals(proposals, seen, crop.size)
-            if proposals:
-                measured = await self._pixels.run(
-                    lambda: measure(proposals, points, crop, self.size, criteria),  # noqa: B023
-                    is_refusable=False,
-                )
-                self._note_pixel_work(measured)
-                self._pool.add(measured.value)
-            yield batch.points_done
+            yield batch
 
     async def _next(self, batches: Iterator[ProposalBatch]) -> ProposalBatch | None:
         ran = await self._model.executor.run(lambda: next(batches, None), is_refusable=False)

@@ -19,12 +19,12 @@ from ..executor import BoundedExecutor
 from ..grouping import group_prompts
 from ..models import ServedModel
 from ..observer import Observer
+from ..pipelining import ahead
 from ..prompts import MaskPrompt, ObjectPrompts, Prompt
 from ..segmentation import Timings
 from ..tracked_masks import ObjectHistory
 from ..tracking import ObjectSighting, ObjectTracker, TrackingEngine, TrackingLimits
 from .masks import DrawnMasks, MaskFinisher
-from .pipeline import ahead
 from .plan import FrameSupply, TrackPass, number_prompts, plan_tracking
 from .reader import VideoPicture, VideoReader
 from .requests import TrackedFrame, TrackEvent, TrackProgress, TrackVideoRequest

@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 import pytest
 
-from maskwire_server.domain.video.pipeline import ahead
+from maskwire_server.domain.pipelining import ahead
 
 
 class Source:
