@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import io
 import os
@@ -32,7 +33,7 @@ from ._responses import stored_file
 from .results import StoredFile
 
 
-class AsyncFileCalls:
+class AsyncFileCalls(abc.ABC):
     """The part of `AsyncClient` that stores files and fetches them."""
 
     _configuration: Configuration
@@ -170,6 +171,7 @@ class AsyncFileCalls:
         )
         return await self._carry_out(steps, method, request, request_id)
 
+    @abc.abstractmethod
     async def _carry_out(
         self,
         steps: Steps[Any],
@@ -178,7 +180,6 @@ class AsyncFileCalls:
         request_id: str | None,
     ) -> Any:
         """Do what a call's steps say and return its response; `AsyncClient` does it."""
-        raise NotImplementedError
 
 
 class _Upload:

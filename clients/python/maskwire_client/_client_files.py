@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import io
 import os
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from ._responses import stored_file
 from .results import StoredFile
 
 
-class FileCalls:
+class FileCalls(abc.ABC):
     """The part of `Client` that stores files and fetches them."""
 
     _configuration: Configuration
@@ -235,6 +236,7 @@ class FileCalls:
         )
         return self._carry_out(steps, method, request, request_id)
 
+    @abc.abstractmethod
     def _carry_out(
         self,
         steps: Steps[Any],
@@ -243,7 +245,6 @@ class FileCalls:
         request_id: str | None,
     ) -> Any:
         """Do what a call's steps say and return its response; `Client` does it."""
-        raise NotImplementedError
 
 
 class _Upload:

@@ -5,104 +5,19 @@ from __future__ import annotations
 from concurrent.futures import Future
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from maskwire.v1 import realtime_pb2
 from maskwire_client import (
-    DropPolicy,
-    Frame,
     LostFrame,
-    MaskEncoding,
-    Point,
     Reconnect,
     SessionSeed,
-    SessionSummary,
     errors,
 )
-from maskwire_client._session_core import Control, Request, SessionCore
-from maskwire_client._session_messages import Prompts, SessionArguments, frame_draft
+from maskwire_client._session_core import SessionCore
 from maskwire_client._session_requests import OUTBOX_CAPACITY, AnswerQueue
 from tests.support import scripted_sessions as scripted
 from tests.support.scripted_sessions import Response
-
-UNAVAILABLE = errors.Unavailable("gone", status="UNAVAILABLE")
-DEFAULTS = {
-    "model": "",
-    "encoding": MaskEncoding.COCO_RLE,
-    "drop_policy": DropPolicy.PROCESS_ALL,
-    "every_nth_frame": 1,
-    "on_change_only": False,
-    "change_iou_threshold": None,
-    "mark_unchanged": False,
-    "crop_to_box": False,
-    "max_objects": None,
-    "held_frames": None,
-    "heartbeat_interval_s": None,
-    "include_scores": True,
-    "include_boxes": False,
-    "include_logits": False,
-    "return_multiple_masks": False,
-    "max_masks": None,
-    "postprocess": None,
-    "resume_from": None,
-    "reconnect": None,
-    "window": 8,
-    "jpeg_quality": 95,
-}
-
-
-def arguments(**options) -> SessionArguments:
-    return SessionArguments(**{**DEFAULTS, **options})
-
-
-class Clock:
-    now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-class Bench:
-    """A session with a connection and a server that are carried by hand."""
-
-    def __init__(self, **options) -> None:
-        self.clock = Clock()
-        self.core = SessionCore(arguments(**options), self.clock)
-        self.configs: list[Request] = []
-        self.stream = scripted.Stream(realtime_pb2.SessionConfig(), 0)
-        self.connect()
-
-    def connect(self, *, start: bool = True) -> None:
-        config = self.core.open()
-        self.configs.append(config)
-        if start:
-            self.core.receive(scripted._started(config.sequence, self.stream, 1))
-
-    def add(self, *, frame_id: int | None = None, click: bool = False, **options):
-        prompts = Prompts(points=[Point(1, 1)] if click else ())
-        draft = frame_draft(Frame(b"x", frame_id), prompts, None)
-        return self.core.add_frame(draft, **options)
-
-    def control(self, **fields) -> Future:
-        waiter: Future = Future()
-        self.core.add_control(Control(**fields), waiter)
-        return waiter
-
-    def send(self) -> list[Request]:
-        taken = []
-        while (request := self.core.take()) is not None:
-            taken.append(request)
-        return taken
-
-    def answer(self, *requests: Request) -> None:
-        for request in requests:
-            for response in scripted.answer(request, self.stream):
-                self.core.receive(response)
-
-
-def kinds(requests: list[Request]) -> list[str | None]:
-    return [one.control.WhichOneof("control") or one.WhichOneof("message") for one in requests]
+from tests.support.session_bench import UNAVAILABLE, Bench, Clock, arguments, kinds
 
 
 def test_nothing_is_sent_before_the_session_runs() -> None:
@@ -324,88 +239,3 @@ def test_an_answer_that_nobody_waits_for_any_more_is_still_counted() -> None:
 def test_policies_are_checked(policy) -> None:
     with pytest.raises(ValueError, match=next(iter(policy))):
         Reconnect(**policy)
-
-
-EVENTS = ["add", "add_click", "send", "answer", "refuse", "drop", "lose", "collect"]
-
-
-class Random:
-    """A session to which things happen in any order."""
-
-    def __init__(self, *, reconnects: bool, resend: bool) -> None:
-        policy = Reconnect(resend=resend) if reconnects else None
-        self.bench = Bench(reconnect=policy, window=5)
-        self.queue = self.bench.core.queue
-        self.reported: list[LostFrame] = []
-        self._waiting: list[Request] = []
-        self._numbers: list[int] = []
-
-    def add(self, *, click: bool = False) -> None:
-        if self.bench.core.has_room(self.queue) and not self.bench.core.is_over:
-            self.bench.add(click=click, queue=self.queue)
-
-    def add_click(self) -> None:
-        self.add(click=True)
-
-    def send(self) -> None:
-        taken = self.bench.send()
-        self._waiting += taken
-        self._numbers += [one.sequence for one in taken]
-        assert self._numbers == sorted(set(self._numbers))  # they grow within a connection
-
-    def answer(self) -> None:
-        if self._waiting:
-            self.bench.answer(self._waiting.pop(0))
-
-    def refuse(self) -> None:
-        if self._waiting:
-            refused = self._waiting.pop(0)
-            self.bench.core.receive(scripted.error(refused, scripted.INVALID_ARGUMENT, "no"))
-
-    def drop(self) -> None:
-        if kinds(self._waiting[:2]) == ["frame", "frame"]:
-            stale, newer = self._waiting.pop(0), self._waiting.pop(0)
-            account = [scripted.dropped(stale)]
-            result = scripted.frame_result(newer, self.bench.stream, dropped=account)
-            self.bench.core.receive(result)
-
-    def lose(self) -> None:
-        if self.bench.core.connection_ended(UNAVAILABLE):
-            self._waiting.clear()
-            self._numbers.clear()
-            self.bench.connect()
-
-    def collect(self) -> None:
-        if self.queue.answers:
-            answer = self.queue.answers.popleft()
-            self.reported += () if isinstance(answer, errors.MaskwireError) else answer.lost_frames
-
-    def finish(self) -> SessionSummary:
-        end = self.bench.control(end=realtime_pb2.EndSession())
-        self.send()
-        while self._waiting:
-            self.answer()
-        assert not self.bench.core.connection_ended(None)
-        while self.queue.answers:
-            self.collect()
-        return end.result(0)
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.lists(st.sampled_from(EVENTS), max_size=80), st.booleans(), st.booleans())
-def test_whatever_happens_every_frame_is_accounted_for(
-    events: list[str], reconnects: bool, resend: bool
-) -> None:
-    session = Random(reconnects=reconnects, resend=resend)
-    for event in events:
-        getattr(session, event)()
-        assert session.queue.in_flight + len(session.queue.answers) <= 5
-    if session.bench.core.is_over:  # attempts are bounded
-        return
-    summary = session.finish()
-    assert session.queue.in_flight == 0
-    assert summary.frames_sent == summary.frames_received + summary.frames_lost
-    assert len(summary.lost_frames) == summary.frames_lost
-    assert len(session.reported) == len(set(session.reported))
-    assert set(session.reported) <= set(summary.lost_frames)
-    assert resend is False or set(summary.lost_frames) == set()

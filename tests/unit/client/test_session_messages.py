@@ -36,7 +36,7 @@ from maskwire_client._session_messages import (
     prompts_message,
     session_config,
 )
-from tests.unit.client.test_session_core import arguments
+from tests.support.session_bench import arguments
 
 PIXELS = np.full((6, 8, 3), 90, dtype=np.uint8)
 
