@@ -56,9 +56,10 @@ class RealtimeServiceServicer:
         goes wrong with one request is an in-band error for its sequence, and the session lives on.
 
         Errors that end the stream: INVALID_ARGUMENT when the first request is no config,
-        RESOURCE_EXHAUSTED past the limit on sessions, DEADLINE_EXCEEDED for a session idle too long,
-        FAILED_PRECONDITION for a seed that this server cannot resume, UNAVAILABLE when the server
-        stops (resume elsewhere from the seed).
+        RESOURCE_EXHAUSTED past the limit on sessions, DEADLINE_EXCEEDED for a session that is idle too
+        long or whose client takes no answers, FAILED_PRECONDITION for a model that does not track or a
+        seed that this server cannot resume, UNAVAILABLE when the server stops or the lease is over
+        (resume from the seed, here or elsewhere).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,9 +43,10 @@ class RealtimeServiceStub:
     goes wrong with one request is an in-band error for its sequence, and the session lives on.
 
     Errors that end the stream: INVALID_ARGUMENT when the first request is no config,
-    RESOURCE_EXHAUSTED past the limit on sessions, DEADLINE_EXCEEDED for a session idle too long,
-    FAILED_PRECONDITION for a seed that this server cannot resume, UNAVAILABLE when the server
-    stops (resume elsewhere from the seed).
+    RESOURCE_EXHAUSTED past the limit on sessions, DEADLINE_EXCEEDED for a session that is idle too
+    long or whose client takes no answers, FAILED_PRECONDITION for a model that does not track or a
+    seed that this server cannot resume, UNAVAILABLE when the server stops or the lease is over
+    (resume from the seed, here or elsewhere).
     """
 
 @_typing.type_check_only
@@ -63,9 +64,10 @@ class RealtimeServiceAsyncStub(RealtimeServiceStub):
     goes wrong with one request is an in-band error for its sequence, and the session lives on.
 
     Errors that end the stream: INVALID_ARGUMENT when the first request is no config,
-    RESOURCE_EXHAUSTED past the limit on sessions, DEADLINE_EXCEEDED for a session idle too long,
-    FAILED_PRECONDITION for a seed that this server cannot resume, UNAVAILABLE when the server
-    stops (resume elsewhere from the seed).
+    RESOURCE_EXHAUSTED past the limit on sessions, DEADLINE_EXCEEDED for a session that is idle too
+    long or whose client takes no answers, FAILED_PRECONDITION for a model that does not track or a
+    seed that this server cannot resume, UNAVAILABLE when the server stops or the lease is over
+    (resume from the seed, here or elsewhere).
     """
 
 class RealtimeServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -86,9 +88,10 @@ class RealtimeServiceServicer(metaclass=_abc_1.ABCMeta):
         goes wrong with one request is an in-band error for its sequence, and the session lives on.
 
         Errors that end the stream: INVALID_ARGUMENT when the first request is no config,
-        RESOURCE_EXHAUSTED past the limit on sessions, DEADLINE_EXCEEDED for a session idle too long,
-        FAILED_PRECONDITION for a seed that this server cannot resume, UNAVAILABLE when the server
-        stops (resume elsewhere from the seed).
+        RESOURCE_EXHAUSTED past the limit on sessions, DEADLINE_EXCEEDED for a session that is idle too
+        long or whose client takes no answers, FAILED_PRECONDITION for a model that does not track or a
+        seed that this server cannot resume, UNAVAILABLE when the server stops or the lease is over
+        (resume from the seed, here or elsewhere).
         """
 
 def add_RealtimeServiceServicer_to_server(servicer: RealtimeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
