@@ -72,7 +72,7 @@ def finish_masks(
     for (object_id, candidate), bitmap, packed in _bitmaps(chosen, size, postprocess, budget):
         index, alternative = len(masks), ranks[object_id]
         ranks[object_id] += 1
-        masks.append(_finish(candidate, bitmap, options, index, object_id, alternative))
+        masks.append(finish_mask(candidate, bitmap, options, index, object_id, alternative))
         if keep_drawables:
             kept = packed if packed is not None else budget.pack(bitmap)
             score = candidate.predicted_iou
@@ -135,7 +135,7 @@ def _bitmaps(
         yield chosen[index], packed[index].mask.unpack(), packed[index].mask
 
 
-def _finish(
+def finish_mask(
     candidate: MaskCandidate,
     bitmap: NDArray[np.bool_],
     options: MaskOptions,
@@ -143,6 +143,16 @@ def _finish(
     object_id: int,
     alternative: int,
 ) -> SegmentedMask:
+    """Measure and encode one answer.
+
+    Args:
+        candidate: The answer.
+        bitmap: Its mask at the image's resolution, with everything changed that is to be.
+        options: What of it is wanted.
+        index: Its position in the response.
+        object_id: The object.
+        alternative: Its rank among the object's answers.
+    """
     wants_mask = options.encoding is not MaskEncoding.NONE
     return SegmentedMask(
         index=index,

@@ -105,6 +105,12 @@ class PackedMask:
         union = self.area_px + other.area_px - shared
         return shared / union if union else 0.0
 
+    def equals(self, other: PackedMask) -> bool:
+        """Whether this is the same mask of an image of the same size."""
+        return (self.size, self.window) == (other.size, other.window) and np.array_equal(
+            self.bits, other.bits
+        )
+
     def overlaps_more(self, other: PackedMask, iou: float) -> bool:
         """Whether the IoU with another mask of the same image is greater than this."""
         smaller, larger = sorted((self.area_px, other.area_px))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .geometry import Box, ImageSize
 from .logits import MaskLogits
-from .mask_measures import area, bounding_box
+from .mask_measures import bounding_box
 from .masks import MaskEncoding, encode_mask
 from .packed_masks import PackedMask
 from .postprocessing import (
@@ -94,15 +94,6 @@ class TrackedMask:
     is_new: bool
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _SentMask:
-    """A mask that was sent, cropped to its box and packed to bits, so that many can be kept."""
-
-    box: Box | None
-    bits: NDArray[np.uint8]
-    is_visible: bool
-
-
 class ObjectHistory:
     """How each object fared, and the mask last sent for it.
 
@@ -113,7 +104,7 @@ class ObjectHistory:
     def __init__(self, postprocess: PostprocessOptions | None = None) -> None:
         self._postprocess = postprocess or PostprocessOptions()
         self._visible: dict[int, bool] = {}
-        self._sent: dict[int, _SentMask] = {}
+        self._sent: dict[int, PackedMask] = {}
 
     @property
     def size_bytes(self) -> int:
@@ -145,12 +136,7 @@ class ObjectHistory:
         """
         if {one.object_id for one in observations} != self._sent.keys():
             return True
-        return any(
-            _iou(self._sent[one.object_id], one) < iou_threshold
-            if one.box is not None and self._sent[one.object_id].is_visible
-            else (one.box is not None) != self._sent[one.object_id].is_visible
-            for one in observations
-        )
+        return any(_differs(self._sent[one.object_id], one, iou_threshold) for one in observations)
 
     def send(
         self, observations: Sequence[Observation], options: MaskOptions, delta: MaskDelta
@@ -205,9 +191,9 @@ class ObjectHistory:
     def _send(
         self, index: int, one: Observation, options: MaskOptions, delta: MaskDelta
     ) -> TrackedMask:
-        last, sent = self._sent.get(one.object_id), _packed(one)
+        last, sent = self._sent.get(one.object_id), PackedMask.pack(one.bitmap)
         self._sent[one.object_id] = sent
-        unchanged = delta.mark_unchanged and last is not None and _equal(last, sent)
+        unchanged = delta.mark_unchanged and last is not None and last.equals(sent)
         crop = one.box if delta.crop_to_box else None
         encoded = None
         if not unchanged and one.box is not None and options.encoding is not MaskEncoding.NONE:
@@ -220,7 +206,7 @@ class ObjectHistory:
             score=one.presence,
             score_kind=ScoreKind.OBJECT_PRESENCE,
             stability_score=None,
-            area_px=area(one.bitmap) if one.box is not None else 0,
+            area_px=sent.area_px,
             box=one.box,
             encoded=encoded,
             logits=one.logits if options.include_logits and not unchanged else None,
@@ -233,22 +219,8 @@ def _inside(bitmap: NDArray[np.bool_], box: Box) -> NDArray[np.bool_]:
     return bitmap[int(box.y_min) : int(box.y_max), int(box.x_min) : int(box.x_max)]
 
 
-def _packed(one: Observation) -> _SentMask:
-    if one.box is None:
-        return _SentMask(None, np.empty(0, np.uint8), is_visible=False)
-    return _SentMask(one.box, np.packbits(_inside(one.bitmap, one.box)), is_visible=True)
-
-
-def _equal(first: _SentMask, second: _SentMask) -> bool:
-    return first.box == second.box and np.array_equal(first.bits, second.bits)
-
-
-def _iou(sent: _SentMask, one: Observation) -> float:
-    """IoU of a mask that was sent with a later one; both are visible."""
-    if sent.box is None:
-        return 0.0
-    rows, columns = int(sent.box.height), int(sent.box.width)
-    before = np.unpackbits(sent.bits, count=rows * columns).reshape(rows, columns).view(np.bool_)
-    intersection = int(np.count_nonzero(before & _inside(one.bitmap, sent.box)))
-    union = int(np.count_nonzero(before)) + area(one.bitmap) - intersection
-    return intersection / union if union else 1.0
+def _differs(sent: PackedMask, one: Observation, iou_threshold: float) -> bool:
+    """Whether an object vanished, returned, or moved by more than the threshold allows."""
+    if sent.window.is_empty or one.box is None:
+        return sent.window.is_empty != (one.box is None)
+    return sent.iou(PackedMask.pack(one.bitmap)) < iou_threshold

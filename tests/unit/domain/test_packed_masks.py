@@ -63,3 +63,14 @@ def test_windows_grow_to_the_edge_of_the_image_and_no_further():
     window = Window(2, 3, 9, 10)
     assert window.grown(2, ImageSize(10, 20)) == Window(0, 1, 10, 12)
     assert Window.covering(ImageSize(7, 5)) == Window(0, 0, 7, 5)
+
+
+def test_masks_are_equal_when_every_pixel_and_the_size_are():
+    bitmap = np.zeros((20, 30), np.bool_)
+    bitmap[3:9, 5:17] = True
+    moved, holed = np.roll(bitmap, 8, axis=1), bitmap.copy()
+    holed[5, 8] = False
+    packed = PackedMask.pack(bitmap)
+    assert packed.equals(PackedMask.pack(bitmap.copy()))
+    for other in (moved, holed, bitmap[:19], np.zeros_like(bitmap)):
+        assert not packed.equals(PackedMask.pack(np.ascontiguousarray(other)))

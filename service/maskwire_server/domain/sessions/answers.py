@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..engine import MaskCandidate
+from ..finishing import finish_mask
 from ..geometry import ImageSize
-from ..mask_measures import area, bounding_box, stability_score
-from ..masks import MaskEncoding, encode_mask
+from ..mask_measures import stability_score
 from ..postprocessing import to_bitmap
-from ..segmentation import ScoreKind, SegmentedMask
+from ..segmentation import ScoreKind
 from ..tracked_masks import ObjectHistory, TrackedMask
 from ..tracking import ObjectSighting, PromptedObject
 from .messages import SessionConfig
@@ -96,33 +96,9 @@ def _alternatives(
         return ()
     others = [candidate for candidate in one.candidates if candidate is not one.best]
     others.sort(key=lambda candidate: -candidate.predicted_iou)
-    return [
-        TrackedMask(
-            mask=_alternative(one.object_id, rank, candidate, size, config),
-            state=mask.state,
-            unchanged=False,
-            crop=None,
-            is_new=mask.is_new,
-        )
-        for rank, candidate in enumerate(others[: options.max_masks - 1], start=1)
-    ]
-
-
-def _alternative(
-    object_id: int, rank: int, candidate: MaskCandidate, size: ImageSize, config: SessionConfig
-) -> SegmentedMask:
-    options = config.mask_options
-    bitmap = to_bitmap(candidate.logits, size, config.postprocess)
-    wants_mask = options.encoding is not MaskEncoding.NONE
-    return SegmentedMask(
-        index=0,
-        object_id=object_id,
-        alternative=rank,
-        score=candidate.predicted_iou,
-        score_kind=ScoreKind.PREDICTED_IOU,
-        stability_score=stability_score(candidate.logits.values),
-        area_px=area(bitmap),
-        box=bounding_box(bitmap),
-        encoded=encode_mask(bitmap, options.encoding) if wants_mask else None,
-        logits=candidate.logits if options.include_logits else None,
-    )
+    made = []
+    for rank, candidate in enumerate(others[: options.max_masks - 1], start=1):
+        bitmap = to_bitmap(candidate.logits, size, config.postprocess)
+        finished = finish_mask(candidate, bitmap, options, 0, one.object_id, rank)
+        made.append(replace(mask, mask=finished, unchanged=False, crop=None))
+    return made

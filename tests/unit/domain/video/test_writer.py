@@ -74,5 +74,8 @@ def test_a_video_does_not_outgrow_its_limit():
 
 def test_a_video_that_was_begun_can_be_given_up():
     writer = OverlayVideoWriter(ImageSize(96, 64), 25.0, 1 << 20)
-    writer.add(VideoPicture(0, 0.0, np.zeros((64, 96, 3), np.uint8)), {})
+    picture = VideoPicture(0, 0.0, np.zeros((64, 96, 3), np.uint8))
+    writer.add(picture, {})
     writer.close()
+    with pytest.raises(ValueError, match="closed file"):
+        writer.finish()
