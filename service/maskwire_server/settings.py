@@ -237,6 +237,98 @@ class StorageSettings(_Group):
     """Pause between two removals of what expired, in seconds."""
 
 
+class JobSettings(_Group):
+    """Durable jobs: where they are kept and who runs them."""
+
+    backend: Literal["sqlite", "nats"] = "sqlite"
+    """sqlite keeps jobs in a file of this machine; nats in JetStream, for a cluster."""
+    database: Path = Path("~/.local/share/maskwire/jobs.sqlite")
+    """File of the sqlite backend; made when the first job is submitted."""
+    nats_url: str = "nats://127.0.0.1:4222"
+    """Servers of the nats backend, separated by commas; nats:// or tls://."""
+    nats_credentials: Path | None = None
+    """Credentials file (.creds) for NATS."""
+    nats_prefix: str = Field(default="maskwire", pattern=r"^[A-Za-z0-9_-]{1,32}$")
+    """Begins the names of streams and subjects, so that deployments may share a NATS."""
+    nats_replicas: int = Field(default=1, ge=1, le=5)
+    """Replicas of the streams; 3 in a cluster."""
+    workers: int = Field(default=1, ge=0, le=64)
+    """Jobs that this process works on at a time, each in a child process; 0 leaves all to
+    `maskwire worker`."""
+    queues: tuple[str, ...] = ("segmentation", "inflate")
+    """Queues that the workers of this process serve: segmentation, and the names of reconstruction
+    engines."""
+    lease_s: float = Field(default=10.0, ge=0.5)
+    """How long a job stays with a worker that says nothing; a dead worker's job restarts after."""
+    max_attempts: int = Field(default=3, ge=1, le=10)
+    """How often a job is tried before it fails."""
+    retry_delay_s: float = Field(default=1.0, ge=0)
+    """Pause before the second attempt after a failure, in seconds; doubled before the third."""
+    stall_timeout_s: float = Field(default=120.0, gt=0)
+    """A child that reports no progress for so long is killed: the attempt fails."""
+    cancel_grace_s: float = Field(default=1.5, ge=0)
+    """How long a child may take to end a cancelled job before it is killed."""
+    child_idle_s: float = Field(default=300.0, ge=0)
+    """A child that has had nothing to do for so long is ended, which frees its models' memory."""
+    child_memory_bytes: int = Field(default=0, ge=0)
+    """Most address space of a child, in bytes; 0 sets none."""
+    event_interval_s: float = Field(default=0.25, gt=0)
+    """Least time between two events of progress within one stage."""
+    max_queued: int = Field(default=1000, ge=1)
+    """Jobs that wait in one queue; one more is RESOURCE_EXHAUSTED."""
+    max_request_bytes: int = Field(default=128 * 2**20, ge=2**16)
+    """Largest request of a job with all that was put into it, in bytes."""
+    max_watchers: int = Field(default=256, ge=1)
+    """Streams that watch jobs at a time; one more is RESOURCE_EXHAUSTED."""
+    retention_s: float = Field(default=7 * 86400.0, gt=0)
+    """How long a job that is done and its result are kept, in seconds; its files are kept as long,
+    but not longer than storage.time_to_live_s."""
+    sweep_interval_s: float = Field(default=600.0, gt=0)
+    """Pause between two removals of jobs that expired, in seconds."""
+
+
+class WebhookSettings(_Group):
+    """Reports of the end of jobs to the caller's URLs, signed as Standard Webhooks says."""
+
+    secret: SecretStr | None = None
+    """Signing secret, `whsec_` and base 64; absent refuses requests with a webhook."""
+    ca_file: Path | None = None
+    """Certificates to trust instead of the system's."""
+    allow_private_addresses: bool = False
+    """Report to addresses that are not public, too: for receivers in the same network."""
+    timeout_s: float = Field(default=10.0, gt=0)
+    """Longest time of one attempt, in seconds."""
+    max_attempts: int = Field(default=8, ge=1, le=20)
+    """Attempts before the report is given up."""
+    first_delay_s: float = Field(default=5.0, gt=0)
+    """Pause after the first failed attempt; doubled after each, up to an hour, and jittered."""
+
+
+class ReconstructionSettings(_Group):
+    """Reconstruction of 3D objects and bodies."""
+
+    object_models: tuple[str, ...] = ("inflate",)
+    """Engines that reconstruct objects, the default one first: inflate, sam3d-objects."""
+    body_models: tuple[str, ...] = ()
+    """Engines that reconstruct bodies: sam3d-body."""
+    max_objects: int = Field(default=64, ge=1, le=64)
+    """Most objects or people of one request."""
+    max_geometry_bytes: int = Field(default=256 * 2**20, ge=2**10)
+    """Most bytes of a point map or a depth map, unpacked; an upload may be as large as a file."""
+    mesh_resolution_px: int = Field(default=256, ge=16, le=1024)
+    """Longest side of the grid that inflate solves on."""
+    texture_px: int = Field(default=1024, ge=16, le=8192)
+    """Longest side of a texture."""
+    max_splats: int = Field(default=60_000, ge=100)
+    """Most splats of one object that inflate makes."""
+    sam3d_objects_config: Path | None = None
+    """pipeline.yaml of SAM 3D Objects' checkpoint folder."""
+    sam3d_body_checkpoint: Path | None = None
+    """Checkpoint file of SAM 3D Body."""
+    sam3d_body_rig: Path | None = None
+    """Momentum Human Rig asset file (mhr_model.pt) for SAM 3D Body."""
+
+
 class LoggingSettings(_Group):
     """The log on standard error."""
 
@@ -273,6 +365,12 @@ class Settings(BaseSettings):
     """Stored videos."""
     storage: StorageSettings = StorageSettings()
     """Files that callers upload and the server makes."""
+    jobs: JobSettings = JobSettings()
+    """Durable jobs: where they are kept and who runs them."""
+    webhooks: WebhookSettings = WebhookSettings()
+    """Reports of the end of jobs to the caller's URLs."""
+    reconstruction: ReconstructionSettings = ReconstructionSettings()
+    """Reconstruction of 3D objects and bodies."""
     logging: LoggingSettings = LoggingSettings()
     """The log on standard error."""
 

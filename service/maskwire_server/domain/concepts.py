@@ -1,7 +1,7 @@
 """The interface of engines that find concepts: every instance of what a text or exemplars say.
 
-A concept detector takes a short noun phrase, boxes around exemplars, or both; it takes no points and
-no masks. What it found is refined with those by the same engine's `decode`, or another engine's, as
+A concept detector takes a short noun phrase, boxes around exemplars, or both, but no points and no
+masks. What it found is refined with those by the same engine's `decode`, or another engine's, as
 the domain composes them.
 """
 

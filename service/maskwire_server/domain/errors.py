@@ -37,6 +37,20 @@ class ErrorCode(enum.Enum):
     """The request is valid, but not at this point of the session; the message says what is due."""
     SEED_REFUSED = enum.auto()
     """The seed does not fit this server, this model or this caller; begin a new session."""
+    JOB_NOT_FOUND = enum.auto()
+    """No job of that name belongs to the caller."""
+    JOB_NOT_DONE = enum.auto()
+    """The job has no result (yet): it waits, runs, failed or was cancelled."""
+    JOB_CANCELLED = enum.auto()
+    """The job was cancelled while its submitter waited for the result."""
+    REQUEST_ID_REUSED = enum.auto()
+    """The request identifier was used with another request."""
+    JOBS_UNAVAILABLE = enum.auto()
+    """The job backend failed or cannot be reached; try again later."""
+    WORKER_LOST = enum.auto()
+    """The workers of a job died or froze in all attempts."""
+    INTERNAL = enum.auto()
+    """A job failed for a reason that nobody foresaw; the worker's log has it."""
     SESSION_OVER = enum.auto()
     """The session's time is up: resume it from its seed, here or elsewhere."""
     DATA_LOSS = enum.auto()

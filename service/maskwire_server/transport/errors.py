@@ -37,6 +37,13 @@ STATUS_OF_CODE: Mapping[ErrorCode, grpc.StatusCode] = {
     ErrorCode.FRAME_NOT_HELD: grpc.StatusCode.NOT_FOUND,
     ErrorCode.SESSION_STATE: grpc.StatusCode.FAILED_PRECONDITION,
     ErrorCode.SEED_REFUSED: grpc.StatusCode.FAILED_PRECONDITION,
+    ErrorCode.JOB_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    ErrorCode.JOB_NOT_DONE: grpc.StatusCode.FAILED_PRECONDITION,
+    ErrorCode.JOB_CANCELLED: grpc.StatusCode.ABORTED,
+    ErrorCode.REQUEST_ID_REUSED: grpc.StatusCode.ALREADY_EXISTS,
+    ErrorCode.JOBS_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    ErrorCode.WORKER_LOST: grpc.StatusCode.INTERNAL,
+    ErrorCode.INTERNAL: grpc.StatusCode.INTERNAL,
     ErrorCode.SESSION_OVER: grpc.StatusCode.UNAVAILABLE,
     ErrorCode.DATA_LOSS: grpc.StatusCode.DATA_LOSS,
     ErrorCode.UNSUPPORTED_BY_MODEL: grpc.StatusCode.FAILED_PRECONDITION,
@@ -57,6 +64,8 @@ _RESOURCE_TYPES: Mapping[ErrorCode, str] = {
     ErrorCode.FILE_NOT_FOUND: "file",
     ErrorCode.OBJECT_NOT_FOUND: "object",
     ErrorCode.FRAME_NOT_HELD: "frame",
+    ErrorCode.JOB_NOT_FOUND: "job",
+    ErrorCode.REQUEST_ID_REUSED: "job",
 }
 
 # A status travels in trailers, of which clients take 8 KiB (gRPC's soft limit) in all: the message

@@ -1,0 +1,1 @@
+"""Adapters of the job interfaces: backends that keep jobs, and the workers that run them."""

@@ -1,0 +1,157 @@
+"""Scenes of coloured shapes with the truth about them: what the SAM 3 test checkpoint knows.
+
+A scene holds discs, squares and triangles in four colours on a noisy background, none overlapping
+another. A concept is what a caller may write: `red disc`, `disc` or `red shape`. `PROMPTS` is the
+table of questions about unseen scenes, for tests at any level (engine, gRPC, command line).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from maskwire_server.domain.geometry import Box
+
+COLOURS = {
+    "red": (215, 45, 40),
+    "green": (45, 170, 65),
+    "blue": (45, 80, 215),
+    "yellow": (230, 205, 45),
+}
+FORMS = ("disc", "square", "triangle")
+CONCEPTS = (
+    *(f"{colour} {form}" for colour in COLOURS for form in FORMS),
+    *FORMS,
+    *(f"{colour} shape" for colour in COLOURS),
+)
+_MARGIN = 1.25
+"""Distance between centres in units of the sum of the two radii, at least."""
+_ATTEMPTS = 60
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One shape of a scene.
+
+    Attributes:
+        colour: A key of `COLOURS`.
+        form: One of `FORMS`.
+        mask: Shape (height, width), bool.
+    """
+
+    colour: str
+    form: str
+    mask: NDArray[np.bool_]
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        return self.colour, self.form
+
+    @property
+    def box(self) -> Box:
+        columns, rows = np.flatnonzero(self.mask.any(0)), np.flatnonzero(self.mask.any(1))
+        return Box(float(columns[0]), float(rows[0]), columns[-1] + 1.0, rows[-1] + 1.0)
+
+    def is_a(self, concept: str) -> bool:
+        colour, _, form = concept.rpartition(" ")
+        return colour in ("", self.colour) and form in (self.form, "shape")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An image, shape (height, width, 3), uint8, RGB, and the shapes in it."""
+
+    pixels: NDArray[np.uint8]
+    shapes: tuple[Shape, ...]
+
+    def matching(self, concept: str) -> tuple[Shape, ...]:
+        return tuple(shape for shape in self.shapes if shape.is_a(concept))
+
+
+def draw_scene(
+    random: np.random.Generator,
+    *,
+    width: int | None = None,
+    height: int | None = None,
+    kinds: Sequence[tuple[str, str]] | None = None,
+) -> Scene:
+    """Draw a scene.
+
+    Args:
+        random: Where chance comes from.
+        width: In pixels; 120 to 240 by chance where None.
+        height: As `width`.
+        kinds: Colour and form of each shape, in order; up to five of at most three kinds by chance
+            where None. A shape that finds no free place is left out.
+    """
+    width = width or int(random.integers(120, 241))
+    height = height or int(random.integers(120, 241))
+    canvas = _background(random, width, height)
+    placed: list[tuple[float, float, float]] = []
+    shapes: list[Shape] = []
+    for colour, form in _some_kinds(random) if kinds is None else kinds:
+        place = _free_place(random, width, height, placed)
+        if place is None:
+            continue
+        placed.append(place)
+        mask = _filled(form, place, width, height, angle=random.uniform(-0.35, 0.35))
+        tint = np.array(COLOURS[colour]) + random.integers(-22, 23, 3)
+        canvas[mask] = tint + random.normal(0.0, 6.0, (int(mask.sum()), 3))
+        shapes.append(Shape(colour, form, mask))
+    pixels = np.clip(cv2.GaussianBlur(canvas, (3, 3), 0.6), 0, 255).astype(np.uint8)
+    return Scene(pixels, tuple(shapes))
+
+
+def _some_kinds(random: np.random.Generator) -> list[tuple[str, str]]:
+    colours = list(COLOURS)
+    pool = [
+        (colours[random.integers(len(colours))], FORMS[random.integers(len(FORMS))])
+        for _ in range(random.integers(1, 4))
+    ]
+    return [pool[random.integers(len(pool))] for _ in range(random.integers(1, 6))]
+
+
+def _background(random: np.random.Generator, width: int, height: int) -> NDArray[np.float32]:
+    corners = random.uniform(70, 205) + random.uniform(-25, 25, (2, 2, 1)).astype(np.float32)
+    grey = cv2.resize(corners, (width, height), interpolation=cv2.INTER_LINEAR)[..., None]
+    cast = random.uniform(-8, 8, 3)
+    return (grey + cast + random.normal(0.0, 6.0, (height, width, 3))).astype(np.float32)
+
+
+def _free_place(
+    random: np.random.Generator,
+    width: int,
+    height: int,
+    placed: Sequence[tuple[float, float, float]],
+) -> tuple[float, float, float] | None:
+    """Return centre x, centre y and radius, or None where chance finds no room."""
+    for _ in range(_ATTEMPTS):
+        radius = min(width, height) * random.uniform(0.10, 0.17)
+        x = random.uniform(radius + 2, width - radius - 2)
+        y = random.uniform(radius + 2, height - radius - 2)
+        if all(
+            np.hypot(x - other_x, y - other_y) > _MARGIN * (radius + other_radius)
+            for other_x, other_y, other_radius in placed
+        ):
+            return x, y, radius
+    return None
+
+
+def _filled(
+    form: str, place: tuple[float, float, float], width: int, height: int, *, angle: float
+) -> NDArray[np.bool_]:
+    x, y, radius = place
+    if form == "disc":
+        rows, columns = np.ogrid[:height, :width]
+        return np.asarray((columns + 0.5 - x) ** 2 + (rows + 0.5 - y) ** 2 < (0.9 * radius) ** 2)
+    corners = 4 if form == "square" else 3
+    start = angle + (np.pi / 4 if form == "square" else -np.pi / 2)
+    turns = start + np.arange(corners) * 2 * np.pi / corners
+    outline = np.stack([x + radius * np.cos(turns), y + radius * np.sin(turns)], axis=-1)
+    canvas = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(canvas, [np.round(outline * 16 - 8).astype(np.int32)], 1, shift=4)
+    return canvas.astype(bool)
