@@ -59,9 +59,10 @@ class ObjectFileStore(FileStore):
         file_name: str = "",
         image_size: ImageSize | None = None,
         time_to_live: timedelta | None = None,
+        file_id: str | None = None,
     ) -> StoredFile:
         """Store a file; as the interface says."""
-        file_id = new_file_id()
+        file_id = file_id or new_file_id()
         key = layout.part_key(layout.file_folder(caller.tenant, file_id), 0)
         headers = {"Content-Type": content_type, "Content-Disposition": "attachment"}
         if isinstance(data, bytes) and len(data) <= _LARGEST_SINGLE_PUT_BYTES:

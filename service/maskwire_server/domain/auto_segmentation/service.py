@@ -9,7 +9,7 @@ measuring and finishing masks runs on the executor for pixels. The search itself
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from ..errors import invalid_field
@@ -30,6 +30,7 @@ from .requests import (
     AutoSegmentResult,
     MasksAccepted,
     MasksWithdrawn,
+    PointsDone,
 )
 from .run import AutoSegmentRun, SearchedImage, in_chunks, points_of_layer
 
@@ -53,8 +54,18 @@ class AutoSegmentationService:
         self._observer = observer
         self._limits = limits
 
-    async def segment(self, request: AutoSegmentRequest, caller: Caller) -> AutoSegmentResult:
+    async def segment(
+        self,
+        request: AutoSegmentRequest,
+        caller: Caller,
+        on_progress: Callable[[PointsDone], None] | None = None,
+    ) -> AutoSegmentResult:
         """Segment everything in a picture.
+
+        Args:
+            request: What to segment, and how.
+            caller: Who asks.
+            on_progress: Hears how far the work is; what it raises ends the work.
 
         Raises:
             MaskwireError: `INVALID_ARGUMENT` naming the field and the rule, `MODEL_NOT_FOUND`,
@@ -63,8 +74,9 @@ class AutoSegmentationService:
         """
         run = await self._start(request, caller)
         async with aclosing(run.search()) as progress:
-            async for _ in progress:
-                pass
+            async for done in progress:
+                if on_progress is not None:
+                    on_progress(done)
         masks = await run.told(await run.counting(), 0)
         return await run.result(masks)
 

@@ -127,6 +127,7 @@ class FileStore(abc.ABC):
         file_name: str = "",
         image_size: ImageSize | None = None,
         time_to_live: timedelta | None = None,
+        file_id: str | None = None,
     ) -> StoredFile:
         """Store a file under a new name; it exists once this returns, wholly or not at all.
 
@@ -137,6 +138,8 @@ class FileStore(abc.ABC):
             file_name: Name to suggest to those who save it; folders in it are dropped.
             image_size: Size of the picture, for pictures.
             time_to_live: How long to keep it; None and what is longer mean the server's limit.
+            file_id: 32 hexadecimal digits for its name that nobody else stores under, such as those
+                of a job's attempt; None draws them.
 
         Raises:
             MaskwireError: `PAYLOAD_TOO_LARGE` beyond the largest file, `QUOTA_EXCEEDED` beyond the

@@ -7,13 +7,14 @@ deleted. Files for the caller (meshes, pictures) are stored files of the caller'
 from __future__ import annotations
 
 import abc
+import hashlib
 
 from .job import ContentReference, JobKey
 
 
-def payload_key(request_digest: str) -> str:
-    """Return where a job's request lies: two different requests never share a place."""
-    return f"request-{request_digest.removeprefix('sha256:')[:32]}"
+def payload_key(payload: bytes) -> str:
+    """Return where a job's request lies: two different payloads never share a place."""
+    return f"request-{hashlib.sha256(payload).hexdigest()[:32]}"
 
 
 def result_key(attempt: int) -> str:

@@ -1,0 +1,63 @@
+"""Which calls may be queued as jobs, for which workers, and what must be put into them.
+
+A job runs later and elsewhere: what the request refers to and this server may have forgotten by
+then (an image by its digest, an uploaded picture) is put into it, prompts of a reconstruction are
+segmented first, and whatever would fail for its input fails now.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from .auto_segmentation.requests import AutoSegmentRequest
+from .image_access import ImageAccess
+from .jobs.calls import CallContent
+from .jobs.service import AdmittedCall
+from .models import ModelRegistry
+from .reconstruction.admission import ReconstructionAdmission
+from .reconstruction.requests import BodiesRequest, ObjectsRequest
+from .segmentation import Caller, ImageSource, SegmentRequest
+from .video.requests import TrackVideoRequest
+
+SEGMENTATION_QUEUE = "segmentation"
+"""The queue of calls that segmentation models serve."""
+
+QueuedRequest = (
+    SegmentRequest | AutoSegmentRequest | TrackVideoRequest | ObjectsRequest | BodiesRequest
+)
+"""A request that may run as a job."""
+
+
+class CallAdmission:
+    """Checks calls before they are queued."""
+
+    def __init__(
+        self, models: ModelRegistry, images: ImageAccess, reconstruction: ReconstructionAdmission
+    ) -> None:
+        self._models = models
+        self._images = images
+        self._reconstruction = reconstruction
+
+    async def admit(self, request: QueuedRequest, caller: Caller) -> AdmittedCall:
+        """Check a call and say where it goes.
+
+        Raises:
+            MaskwireError: As the call itself would, as far as its input is concerned.
+        """
+        match request:
+            case SegmentRequest() | AutoSegmentRequest():
+                self._models.resolve(request.model)
+                return await self._with_image(request.image, caller)
+            case TrackVideoRequest():
+                self._models.require_tracking(self._models.resolve(request.model))
+                return AdmittedCall(SEGMENTATION_QUEUE, CallContent())
+            case ObjectsRequest():
+                return await self._reconstruction.objects(request, caller)
+            case BodiesRequest():
+                return await self._reconstruction.bodies(request, caller)
+            case _:
+                assert_never(request)
+
+    async def _with_image(self, source: ImageSource, caller: Caller) -> AdmittedCall:
+        image = await self._images.decode(await self._images.locate(source, caller), caller)
+        return AdmittedCall(SEGMENTATION_QUEUE, CallContent(image=image.data))
