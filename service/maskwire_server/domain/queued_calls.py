@@ -13,10 +13,10 @@ from .auto_segmentation.requests import AutoSegmentRequest
 from .image_access import ImageAccess
 from .jobs.calls import CallContent
 from .jobs.service import AdmittedCall
-from .models import ModelRegistry
+from .models import ModelRegistry, ServedModel
 from .reconstruction.admission import ReconstructionAdmission
 from .reconstruction.requests import BodiesRequest, ObjectsRequest
-from .segmentation import Caller, ImageSource, SegmentRequest
+from .segmentation import Caller, SegmentRequest
 from .video.requests import TrackVideoRequest
 
 SEGMENTATION_QUEUE = "segmentation"
@@ -46,11 +46,14 @@ class CallAdmission:
         """
         match request:
             case SegmentRequest() | AutoSegmentRequest():
-                self._models.resolve(request.model)
-                return await self._with_image(request.image, caller)
+                model = self._models.resolve(request.model)
+                image = await self._images.locate(request.image, caller)
+                decoded = await self._images.decode(image, caller)
+                return _segmentation(model, decoded.data)
             case TrackVideoRequest():
-                self._models.require_tracking(self._models.resolve(request.model))
-                return AdmittedCall(SEGMENTATION_QUEUE, CallContent())
+                model = self._models.resolve(request.model)
+                self._models.require_tracking(model)
+                return _segmentation(model, None)
             case ObjectsRequest():
                 return await self._reconstruction.objects(request, caller)
             case BodiesRequest():
@@ -58,6 +61,6 @@ class CallAdmission:
             case _:
                 assert_never(request)
 
-    async def _with_image(self, source: ImageSource, caller: Caller) -> AdmittedCall:
-        image = await self._images.decode(await self._images.locate(source, caller), caller)
-        return AdmittedCall(SEGMENTATION_QUEUE, CallContent(image=image.data))
+
+def _segmentation(model: ServedModel, image: bytes | None) -> AdmittedCall:
+    return AdmittedCall(SEGMENTATION_QUEUE, CallContent(model.description.name, image))

@@ -32,16 +32,33 @@ from maskwire.v1 import (
 
 from ..domain.auto_segmentation.service import AutoSegmentationService
 from ..domain.files.service import FileService
+from ..domain.jobs.service import JobService
 from ..domain.models import ModelRegistry
+from ..domain.queued_calls import CallAdmission
 from ..domain.segmentation_service import SegmentationService
 from ..domain.sessions.service import SessionService
 from ..domain.video.service import VideoService
 from .servicers.files import FileServicer
+from .servicers.jobs import JobServicer
 from .servicers.models import ModelServicer
 from .servicers.realtime import RealtimeServicer
+from .servicers.reconstruction import ReconstructionServicer
 from .servicers.segmentation import SegmentationServicer
 from .servicers.video import VideoServicer
 from .validation import RequestValidator
+
+
+@dataclass(frozen=True, slots=True)
+class JobParts:
+    """What answers `JobService` and `ReconstructionService`.
+
+    Attributes:
+        service: Submits jobs and answers about them.
+        admission: Checks calls before they are queued.
+    """
+
+    service: JobService
+    admission: CallAdmission
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +72,7 @@ class DomainServices:
         sessions: Answers `RealtimeService`.
         files: Answers `FileService`.
         videos: Answers `VideoService`.
+        jobs: Answers `JobService` and `ReconstructionService`.
     """
 
     segmentation: SegmentationService
@@ -63,6 +81,7 @@ class DomainServices:
     sessions: SessionService | None = None
     files: FileService | None = None
     videos: VideoService | None = None
+    jobs: JobParts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +108,7 @@ def bind(domain: DomainServices, validator: RequestValidator) -> tuple[Binding, 
         domain: What answers the calls.
         validator: The contract's rules, for streams that answer a bad message in-band.
     """
-    sessions = domain.sessions
+    sessions, jobs = domain.sessions, domain.jobs
     return (
         _binding(
             segmentation_pb2.DESCRIPTOR,
@@ -112,8 +131,16 @@ def bind(domain: DomainServices, validator: RequestValidator) -> tuple[Binding, 
             file_pb2_grpc,
             None if domain.files is None else FileServicer(domain.files),
         ),
-        _binding(job_service_pb2.DESCRIPTOR, job_service_pb2_grpc, None),
-        _binding(reconstruction_pb2.DESCRIPTOR, reconstruction_pb2_grpc, None),
+        _binding(
+            job_service_pb2.DESCRIPTOR,
+            job_service_pb2_grpc,
+            None if jobs is None else JobServicer(jobs.service, jobs.admission),
+        ),
+        _binding(
+            reconstruction_pb2.DESCRIPTOR,
+            reconstruction_pb2_grpc,
+            None if jobs is None else ReconstructionServicer(jobs.service, jobs.admission),
+        ),
     )
 
 

@@ -38,11 +38,13 @@ class CallContent:
     """What is put into a call before it is queued, in place of what it referred to.
 
     Attributes:
+        model: Name of the model or engine that is to serve it.
         image: The encoded image; None leaves the source as it is.
         masks: The objects' masks, in place of masks and prompts; None leaves both as they are.
         geometry: The bytes of the point map or the depth map; None leaves the source as it is.
     """
 
+    model: str
     image: bytes | None = None
     masks: tuple[EncodedMask, ...] | None = None
     geometry: bytes | None = None

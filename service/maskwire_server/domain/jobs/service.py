@@ -33,6 +33,10 @@ from .ledger import Clock, JobLedger
 _WATCHERS = "job watchers"
 
 
+JobMessage = str | JobEvent | bytes
+"""What the submitter of a job is told: its name, what happens, and its result."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobLimits:
     """What callers may ask for.
@@ -198,9 +202,7 @@ class JobService:
                     yield event
             yield await self._ledger.get(key)
 
-    async def follow(
-        self, job: Job, caller: Caller
-    ) -> AsyncGenerator[str | JobEvent | bytes, None]:
+    async def follow(self, job: Job, caller: Caller) -> AsyncGenerator[JobMessage, None]:
         """Yield a submitted job's name, its events, and its result.
 
         Raises:

@@ -59,9 +59,8 @@ class ReconstructionAdmission:
                 masks = await self._segment(request, image.data, caller)
                 request = replace(request, masks=masks, prompts=())
             _, geometry = await self._inputs.objects(request, image, caller)
-        return AdmittedCall(
-            model, CallContent(image.data, masks, None if geometry is None else geometry.data)
-        )
+        data = None if geometry is None else geometry.data
+        return AdmittedCall(model, CallContent(model, image.data, masks, data))
 
     async def bodies(self, request: BodiesRequest, caller: Caller) -> AdmittedCall:
         """Check a request for bodies; errors as `objects`."""
@@ -69,9 +68,8 @@ class ReconstructionAdmission:
         async with self._slots:
             image = await self._inputs.image(request.image, caller)
             _, geometry = await self._inputs.bodies(request, image, caller)
-        return AdmittedCall(
-            model, CallContent(image.data, geometry=None if geometry is None else geometry.data)
-        )
+        data = None if geometry is None else geometry.data
+        return AdmittedCall(model, CallContent(model, image.data, geometry=data))
 
     async def _segment(
         self, request: ObjectsRequest, image: bytes, caller: Caller

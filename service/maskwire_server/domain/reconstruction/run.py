@@ -88,13 +88,12 @@ class ReconstructionRunner:
         self._time_to_live = time_to_live
 
     async def objects(
-        self, request: ObjectsRequest, model: str, task: JobTask, progress: JobProgress
+        self, request: ObjectsRequest, task: JobTask, progress: JobProgress
     ) -> ObjectsResult:
         """Reconstruct objects and store the files.
 
         Args:
             request: The accepted request, with its image and masks in it.
-            model: Name of the engine.
             task: The attempt, which names the files.
             progress: Hears how far the work is.
 
@@ -106,7 +105,7 @@ class ReconstructionRunner:
         progress.report("read", 0.0)
         image = await self._inputs.image(request.image, caller)
         scene, _ = await self._inputs.objects(request, image, caller)
-        engine = await self._engine(model, ObjectEngine, progress)  # type: ignore[type-abstract]
+        engine = await self._engine(request.model, ObjectEngine, progress)  # type: ignore[type-abstract]
         built = await self._executor.run(lambda: engine.reconstruct(scene, _scaled(progress)))
         boxes = tuple(_tight_box(scene, index) for index in range(len(scene.masks)))
         details = ResultDetails(
@@ -134,7 +133,7 @@ class ReconstructionRunner:
         )
 
     async def bodies(
-        self, request: BodiesRequest, model: str, task: JobTask, progress: JobProgress
+        self, request: BodiesRequest, task: JobTask, progress: JobProgress
     ) -> BodiesResult:
         """Reconstruct bodies and store the files; arguments and errors as `objects`."""
         caller, started = _caller(task), time.perf_counter()
@@ -142,7 +141,7 @@ class ReconstructionRunner:
         image: ReadImage = await self._inputs.image(request.image, caller)
         scene: BodyScene
         scene, _ = await self._inputs.bodies(request, image, caller)
-        engine = await self._engine(model, BodyEngine, progress)  # type: ignore[type-abstract]
+        engine = await self._engine(request.model, BodyEngine, progress)  # type: ignore[type-abstract]
         built = await self._executor.run(lambda: engine.reconstruct(scene, _scaled(progress)))
         details = ResultDetails(
             model=engine.description.name,
@@ -162,7 +161,8 @@ class ReconstructionRunner:
             timings=_Stopwatch(started, image.decode_s).timings(built.run_s),
         )
 
-    async def _engine(self, name: str, kind: type[Engine], progress: JobProgress) -> Engine:
+    async def _engine(self, name: str | None, kind: type[Engine], progress: JobProgress) -> Engine:
+        assert name is not None, "admission names the engine"
         progress.report("load", _READ)
         engine = (await self._executor.run(lambda: self._load_engine(name))).value
         if not isinstance(engine, kind):
