@@ -1,8 +1,8 @@
 """The SAM 2 engine: prompts on still images and video with the `sam2` package's networks.
 
 `loading` builds a network and fits weights to it, `preprocessing` turns pixels into its input,
-`prompts` turns prompts into tensors, `embedding` is what is kept of an image, `engine` ties them
-together behind `domain.engine`. For video, `video_network` runs the network's parts on several
+`embedding` is what is kept of an image, `engine` ties them together behind `domain.engine`
+(`engines.visual_prompts` turns prompts into tensors). For video, `video_network` runs the network's parts on several
 objects at once, `object_memory` is what is kept of an object, `prompting` decodes prompts on a
 frame, and `tracker` ties them together behind `domain.tracking`.
 """

@@ -37,13 +37,13 @@ from maskwire_server.domain.prompts import ObjectPrompts, PromptKind
 from maskwire_server.domain.tracking import TrackingEngine, TrackingLimits
 from maskwire_server.engines import catalogue
 from maskwire_server.engines.device import Placement, reporting_device_failure, resolve
+from maskwire_server.engines.visual_prompts import PromptBatch, batched
 from maskwire_server.engines.weights import read_state, verified_digest
 
 from .embedding import Sam2Embedding
 from .loading import build_network, load_weights, packaged_config
 from .preprocessing import network_input
 from .prompting import Prompting
-from .prompts import PromptBatch, batched
 from .proposals import propose
 from .tracker import Sam2Tracker
 from .video_network import VideoNetwork

@@ -15,9 +15,9 @@ import torch
 
 from maskwire_server.domain.geometry import ImageSize
 from maskwire_server.domain.prompts import ObjectPrompts
+from maskwire_server.engines.visual_prompts import batched, filled_mask, mask_logits
 
 from .embedding import Sam2Embedding
-from .prompts import batched, filled_mask, mask_logits
 from .video_network import DecodedObjects, VideoNetwork
 
 # Upstream bounds earlier answers to this before they are prompts again.

@@ -1,4 +1,4 @@
-"""Prompts of objects to the tensors that SAM 2's prompt encoder takes.
+"""Prompts of objects to the tensors that the prompt encoders of SAM 2 and SAM 3 take.
 
 Follows the conventions of upstream's `SAM2ImagePredictor`: coordinates scaled to the network's
 square, a box as two points labelled 2 and 3 before the clicks, a mask as logits at a quarter of the

@@ -7,7 +7,7 @@ import torch
 from maskwire_server.domain.geometry import Box, ImageSize
 from maskwire_server.domain.logits import MaskLogits
 from maskwire_server.domain.prompts import ObjectPrompts
-from maskwire_server.engines.sam2.prompts import PromptBatch, batched, mask_logits
+from maskwire_server.engines.visual_prompts import PromptBatch, batched, mask_logits
 
 SIZE = ImageSize(width_px=200, height_px=100)
 WHOLE = Box.covering(SIZE)
