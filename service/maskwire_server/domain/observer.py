@@ -35,6 +35,20 @@ class Observer(Protocol):
     def files_swept(self, expired: int, leftovers: int, stored_bytes: int) -> None:
         """Report what a sweep of the file store removed, and the bytes that are stored now."""
 
+    def job_attempt_ended(self, method: str, how: str, seconds: float) -> None:
+        """Report that an attempt at a job ended after `seconds`: `succeeded`, `failed`, `died`,
+        `stalled`, `cancelled`, `lost`, `handed_back` or `interrupted`.
+        """
+
+    def job_finished(self, method: str, state: str) -> None:
+        """Report that a job is done: `succeeded`, `failed` or `cancelled`."""
+
+    def job_child_ended(self, reason: str) -> None:
+        """Report that a worker's child ended: an attempt's end that took it along, or `idle`."""
+
+    def job_queue_changed(self, queue: str, waiting: int) -> None:
+        """Report how many jobs wait in a queue now."""
+
     def batch_decoded(self, model: str, objects: int) -> None:
         """Report how many objects one decoder call served."""
 

@@ -24,6 +24,11 @@ _QUEUE_BUCKETS = (
     *(1.0, 2.5, 5.0, 10.0, 30.0),
 )
 _SESSION_BUCKETS = (1, 10, 60, 300, 900, 3600, 4 * 3600)
+# From a small object (a second) to hours of video.
+_ATTEMPT_BUCKETS = (
+    *(0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0),
+    *(1800.0, 3600.0, 4 * 3600.0),
+)
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 _METHOD_LABELS = ("grpc_type", "grpc_service", "grpc_method")
@@ -42,6 +47,7 @@ class Metrics:
         self._make_work_metrics()
         self._make_session_metrics()
         self._make_file_metrics()
+        self._make_job_metrics()
         self._make_descriptions()
 
     def _make_call_metrics(self) -> None:
@@ -153,6 +159,33 @@ class Metrics:
             registry=self.registry,
         )
 
+    def _make_job_metrics(self) -> None:
+        counter = partial(Counter, registry=self.registry)
+        self._job_attempts = counter(
+            "maskwire_job_attempts", "Attempts at jobs, by how they ended.", ("method", "outcome")
+        )
+        self._job_attempt_time = Histogram(
+            "maskwire_job_attempt_seconds",
+            "How long attempts at jobs took.",
+            ("method",),
+            buckets=_ATTEMPT_BUCKETS,
+            registry=self.registry,
+        )
+        self._jobs_finished = counter(
+            "maskwire_jobs_finished", "Jobs that are done, by state.", ("method", "state")
+        )
+        self._job_children = counter(
+            "maskwire_job_child_restarts",
+            "Child processes of workers that ended, by reason; the next job starts another.",
+            ("reason",),
+        )
+        self._job_queue_depth = Gauge(
+            "maskwire_job_queue_depth",
+            "Jobs that wait in a queue, of all servers.",
+            ("queue",),
+            registry=self.registry,
+        )
+
     def _make_descriptions(self) -> None:
         gauge = partial(Gauge, registry=self.registry)
         self._build = gauge("maskwire_build_info", "Always 1, with the version.", ("version",))
@@ -221,6 +254,23 @@ class Metrics:
         self._swept.labels("expired").inc(expired)
         self._swept.labels("leftover").inc(leftovers)
         self._stored_bytes.set(stored_bytes)
+
+    def job_attempt_ended(self, method: str, how: str, seconds: float) -> None:
+        """Count an attempt and record how long it took."""
+        self._job_attempts.labels(method, how).inc()
+        self._job_attempt_time.labels(method).observe(seconds)
+
+    def job_finished(self, method: str, state: str) -> None:
+        """Count a job that is done."""
+        self._jobs_finished.labels(method, state).inc()
+
+    def job_child_ended(self, reason: str) -> None:
+        """Count a child process that ended."""
+        self._job_children.labels(reason).inc()
+
+    def job_queue_changed(self, queue: str, waiting: int) -> None:
+        """Record how many jobs wait."""
+        self._job_queue_depth.labels(queue).set(waiting)
 
     def batch_decoded(self, model: str, objects: int) -> None:
         """Record the size of a decoder's batch."""

@@ -113,3 +113,8 @@ class AttemptFailed:
 @dataclass(frozen=True, slots=True)
 class AttemptCancelled:
     """The end of an attempt that stopped because the job was cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptHandedBack:
+    """The end of an attempt whose worker stops: others may take the job at once."""

@@ -17,6 +17,7 @@ JOB_NAME_PREFIX = "jobs/"
 """How the resource name of every job begins."""
 
 _ID_DIGITS = 32
+_MAX_HANDED_BACK = 16
 
 
 class JobState(enum.Enum):
@@ -118,6 +119,7 @@ class Job:
         end_time: When it was done.
         expire_time: When it and its result are deleted; known once it is done.
         attempt: Which attempt runs or ran last, from 1; 0 before the first.
+        handed_back: Attempts that ended only because their workers stopped.
         stage: Stage that runs; empty before the first.
         fraction: How much of the work is done, 0 to 1.
         last_event_sequence: Sequence of its latest event, which is the record's version.
@@ -139,6 +141,7 @@ class Job:
     end_time: datetime | None = None
     expire_time: datetime | None = None
     attempt: int = 0
+    handed_back: int = 0
     stage: str = ""
     fraction: float = 0.0
     last_event_sequence: int = 0
@@ -146,6 +149,11 @@ class Job:
     is_cancel_requested: bool = False
     result: ContentReference | None = None
     webhook: WebhookDelivery | None = None
+
+    @property
+    def tries(self) -> int:
+        """Attempts that count: those that were handed back do not, unless there were too many."""
+        return self.attempt - min(self.handed_back, _MAX_HANDED_BACK)
 
 
 @dataclass(frozen=True, slots=True)

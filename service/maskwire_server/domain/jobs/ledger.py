@@ -9,15 +9,16 @@ it, again from the start where another was first.
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ..errors import ErrorCode, MaskwireError
+from ..observer import Observer
 from . import machine
 from .backend import Delivery, JobBackend
-from .calls import AttemptCancelled, AttemptFailed
+from .calls import AttemptCancelled, AttemptFailed, AttemptHandedBack
 from .job import ContentReference, Job, JobEvent, JobFailure, JobKey, JobState
 
 WEBHOOK_QUEUE = "webhooks"
@@ -26,7 +27,7 @@ WEBHOOK_QUEUE = "webhooks"
 Clock = Callable[[], datetime]
 """Tells the time, in UTC."""
 
-AttemptOutcome = ContentReference | AttemptFailed | AttemptCancelled
+AttemptOutcome = ContentReference | AttemptFailed | AttemptCancelled | AttemptHandedBack
 """How an attempt ended: with a result, or without."""
 
 
@@ -75,10 +76,13 @@ class LeaseLost(Exception):
 class JobLedger:
     """Submits, claims, reports, commits and cancels jobs."""
 
-    def __init__(self, backend: JobBackend, rules: JobRules, now: Clock) -> None:
+    def __init__(
+        self, backend: JobBackend, rules: JobRules, now: Clock, observer: Observer | None = None
+    ) -> None:
         self._backend = backend
         self._rules = rules
         self._now = now
+        self._observer = observer
 
     # For callers.
 
@@ -169,12 +173,29 @@ class JobLedger:
     async def claim(self, queues: Collection[str], wait: timedelta) -> Claim | None:
         """Return an attempt at the next job of the queues, or None if there is none for `wait`.
 
-        A delivered job that needs no work (it was cancelled, it is done, it was tried too often)
-        is finished here, and None returned at once.
+        As `take` and `begin` together.
         """
-        delivery = await self._backend.take(queues, wait)
-        if delivery is None:
-            return None
+        delivery = await self.take(queues, wait)
+        return None if delivery is None else await self.begin(delivery)
+
+    async def take(self, queues: Collection[str], wait: timedelta) -> Delivery | None:
+        """Return the next job of the queues, or None if there is none for `wait`.
+
+        May be cancelled: a job that was handed out just then comes again after its lease, and no
+        attempt was begun.
+        """
+        return await self._backend.take(queues, wait)
+
+    async def put_back(self, delivery: Delivery) -> None:
+        """Give back a job that was taken and not begun."""
+        await self._backend.release(delivery, timedelta())
+
+    async def begin(self, delivery: Delivery) -> Claim | None:
+        """Begin an attempt at a job that was taken.
+
+        A job that needs no work (it was cancelled, it is done, it was tried too often) is finished
+        here, and None returned.
+        """
         while True:
             job = await self._backend.load(delivery.key)
             if job is None or job.state.is_done:
@@ -182,7 +203,7 @@ class JobLedger:
                 return None
             if job.is_cancel_requested:
                 change = machine.cancelled(job, self._now(), self._rules.retention)
-            elif job.attempt >= self._rules.max_attempts:
+            elif job.tries >= self._rules.max_attempts:
                 change = machine.failed(job, self._now(), _exhausted(job), self._rules.retention)
             else:
                 change = machine.claimed(job, self._now())
@@ -195,8 +216,15 @@ class JobLedger:
 
     async def extend(self, claim: Claim) -> Standing:
         """Begin the lease of an attempt anew, and tell how it stands."""
+        standing = await self.standing(claim)
+        if standing is Standing.LOST or not await self._backend.extend(claim.delivery):
+            return Standing.LOST
+        return standing
+
+    async def standing(self, claim: Claim) -> Standing:
+        """Tell how an attempt stands; cheaper than to extend its lease."""
         job = await self._backend.load(claim.delivery.key)
-        if not _is_current(claim, job) or not await self._backend.extend(claim.delivery):
+        if not _is_current(claim, job):
             return Standing.LOST
         assert job is not None
         return Standing.CANCEL_REQUESTED if job.is_cancel_requested else Standing.HELD
@@ -228,8 +256,7 @@ class JobLedger:
             if change.job.state.is_done:
                 await self._finish(claim.delivery, change.job)
             else:
-                delay = self._rules.retry_delay * 2 ** (job.attempt - 1)
-                await self._backend.release(claim.delivery, delay)
+                await self._backend.release(claim.delivery, self._pause(outcome, job))
             return change.job
 
     def _ending(self, job: Job, outcome: AttemptOutcome) -> machine.Transition:
@@ -238,9 +265,20 @@ class JobLedger:
             return machine.cancelled(job, now, retention)
         if isinstance(outcome, ContentReference):
             return machine.succeeded(job, now, outcome, retention)
-        if outcome.is_retryable and job.attempt < self._rules.max_attempts:
+        if isinstance(outcome, AttemptHandedBack):
+            return machine.handed_back(job, now)
+        if outcome.is_retryable and job.tries < self._rules.max_attempts:
             return machine.requeued(job, now, outcome.failure)
         return machine.failed(job, now, outcome.failure, retention)
+
+    def _pause(self, outcome: AttemptOutcome, job: Job) -> timedelta:
+        if isinstance(outcome, AttemptHandedBack):
+            return timedelta()
+        return self._rules.retry_delay * (1 << (job.tries - 1))
+
+    async def depths(self) -> Mapping[str, int]:
+        """Return how many jobs wait in each queue that is not empty."""
+        return await self._backend.depths()
 
     async def _current(self, claim: Claim) -> Job:
         job = await self._backend.load(claim.delivery.key)
@@ -256,7 +294,10 @@ class JobLedger:
         await self._backend.settle(delivery)
 
     async def _apply(self, change: machine.Transition) -> bool:
-        return await self._backend.append(change.job, change.event)
+        is_written = await self._backend.append(change.job, change.event)
+        if is_written and change.is_end and self._observer is not None:
+            self._observer.job_finished(change.job.method, change.job.state.value)
+        return is_written
 
 
 def _is_current(claim: Claim, job: Job | None) -> bool:

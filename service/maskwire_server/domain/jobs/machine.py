@@ -14,10 +14,11 @@ from .job import ContentReference, Job, JobEvent, JobFailure, JobState, WebhookD
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A record after a change, and the event that tells of it."""
+    """A record after a change, the event that tells of it, and whether the job ends with it."""
 
     job: Job
     event: JobEvent
+    is_end: bool = False
 
 
 def submitted(job: Job) -> Transition:
@@ -47,6 +48,13 @@ def requeued(job: Job, now: datetime, failure: JobFailure) -> Transition:
     """Return a job whose attempt failed and that will be tried again."""
     line = f"attempt {job.attempt} failed: {failure.message}"
     return _changed(job, now, line, state=JobState.QUEUED, failure=failure, stage="", fraction=0.0)
+
+
+def handed_back(job: Job, now: datetime) -> Transition:
+    """Return a job whose worker stopped before it was done; the attempt does not count."""
+    line = f"attempt {job.attempt} was handed back: its worker stops"
+    back = job.handed_back + 1
+    return _changed(job, now, line, state=JobState.QUEUED, handed_back=back, stage="", fraction=0.0)
 
 
 def succeeded(
@@ -89,7 +97,8 @@ def _done(
 ) -> Transition:
     if job.webhook is not None:
         changes["webhook"] = replace(job.webhook, next_attempt_time=now)
-    return _changed(job, now, log_line, end_time=now, expire_time=now + retention, **changes)
+    change = _changed(job, now, log_line, end_time=now, expire_time=now + retention, **changes)
+    return replace(change, is_end=True)
 
 
 def _changed(job: Job, now: datetime, log_line: str = "", **changes: Any) -> Transition:
