@@ -13,6 +13,7 @@ from maskwire_server.domain.executor import BoundedExecutor
 from maskwire_server.domain.files.service import FileService
 from maskwire_server.domain.files.store import FileLimits, FileStore
 from maskwire_server.domain.files.uploads import UploadStore
+from maskwire_server.domain.jobs.content import JobContentStore
 from maskwire_server.domain.segmentation import Caller
 from maskwire_server.observability.metrics import Metrics
 from maskwire_server.storage.objects import Objects, StoreLocation
@@ -51,6 +52,7 @@ class Stores:
     objects: Objects
     files: FileStore
     uploads: UploadStore
+    job_contents: JobContentStore
     executor: BoundedExecutor
     metrics: Metrics
     clock: Clock
@@ -78,6 +80,7 @@ def opened(location: StoreLocation, **changes: Any) -> Iterator[Stores]:
             objects=stores.files._objects,  # type: ignore[attr-defined]  # a memory store is not shared
             files=stores.files,
             uploads=stores.uploads,
+            job_contents=stores.job_contents,
             executor=executor,
             metrics=metrics,
             clock=clock,

@@ -5,6 +5,7 @@
     {tenant}/files/{id}/file.json           what the file is: written last, and the file exists
     {tenant}/files/{id}/whole               the bytes in one object, made for a presigned URL
     {tenant}/uploads/{upload}.json          which file an upload will be
+    {tenant}/jobs/{job}/{key}               what a job carries: its request, its result
 
 The times are in a key so that listings and sweeps need no object's content.
 """
@@ -86,6 +87,16 @@ def times_of_key(key: str) -> tuple[int, int] | None:
 def upload_key(tenant: str, upload_id: str) -> str:
     """Return the key of what is written about an upload, whose identifier is a UUID."""
     return f"{tenant_folder(tenant)}/uploads/{uuid.UUID(upload_id)}.json"
+
+
+def job_folder(tenant: str, job_id: str) -> str:
+    """Return the folder of what a job carries."""
+    return f"{tenant_folder(tenant)}/jobs/{job_id}"
+
+
+def job_content_key(tenant: str, job_id: str, key: str) -> str:
+    """Return the key of something that a job carries."""
+    return f"{job_folder(tenant, job_id)}/{key}"
 
 
 def file_id_of_name(name: str) -> str | None:

@@ -6,6 +6,8 @@ and turns its failures into one domain error. What the objects mean is said in `
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -125,6 +127,12 @@ class Objects:
         if failures:
             raise failures[0]
 
+    async def flush(self, key: str) -> None:
+        """Have a local object survive a loss of power; other stores see to that themselves."""
+        if isinstance(self._store, LocalStore) and self._store.prefix is not None:
+            with self._failures("flush"):
+                await asyncio.to_thread(_flush, Path(self._store.prefix) / key)
+
     async def get(self, key: str) -> bytes | None:
         """Return the bytes of a small object, or None where there is none."""
         if not self._exists():
@@ -209,3 +217,13 @@ class Objects:
             raise MaskwireError(
                 ErrorCode.STORAGE_UNAVAILABLE, "the file store failed; try again later"
             ) from error
+
+
+def _flush(file: Path) -> None:
+    """Write a file, and that it is in its folder, to the disk."""
+    for path in (file, file.parent):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

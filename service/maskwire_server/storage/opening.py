@@ -1,4 +1,4 @@
-"""Puts the stores of files and uploads together over one place."""
+"""Puts the stores of files, of uploads and of what jobs carry together over one place."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from ..domain.executor import BoundedExecutor
 from ..domain.files.store import FileLimits, FileStore
 from ..domain.files.uploads import UploadStore
+from ..domain.jobs.content import JobContentStore
 from ..domain.observer import Observer
 from .file_store import ObjectFileStore
+from .job_content import ObjectJobContentStore
 from .objects import Objects, StoreLocation
 from .shelf import Clock, Shelf, utc_now
 from .upload_store import ObjectUploadStore
@@ -20,6 +22,7 @@ class OpenedStores:
 
     files: FileStore
     uploads: UploadStore
+    job_contents: JobContentStore
 
 
 def open_stores(
@@ -43,4 +46,5 @@ def open_stores(
     return OpenedStores(
         files=ObjectFileStore(shelf, executor, observer),
         uploads=ObjectUploadStore(shelf, observer),
+        job_contents=ObjectJobContentStore(shelf.objects, shelf.usage, executor),
     )

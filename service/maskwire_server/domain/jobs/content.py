@@ -34,6 +34,9 @@ class JobContentStore(abc.ABC):
 
         Returns:
             The reference of `data`, whose size and digest `get` checks.
+
+        Raises:
+            MaskwireError: `QUOTA_EXCEEDED` where the tenant has stored what it may.
         """
 
     @abc.abstractmethod
