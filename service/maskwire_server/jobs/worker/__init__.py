@@ -6,7 +6,7 @@ child (`child_process.py`), whose inside is `serve_child` (`child.py`). One atte
 
 What the composition root writes:
 
-    workers = JobWorkers(ledger, content, observer, WorkerSetup(count, queues, argv, limits))
+    workers = JobWorkers(ledger, content, observer, setup)  # WorkerSetup
     workers.start()
     await workers.stop(grace_s)
 
@@ -14,7 +14,21 @@ where `argv` starts a module that calls
 
     serve_child(connection_of(sys.argv), make_runner)
 
-and `make_runner()` is an asynchronous context manager that yields a `CallRunner`. The runner must
+and `make_runner(configuration)` is an asynchronous context manager that yields a `CallRunner`. The runner must
 not answer before all work that it started has ended, so that a cancelled call leaves nothing behind
 on the device: threads end when `progress.report` raises `JobCancelled` in them.
 """
+
+from .child import connection_of, serve_child
+from .keeping import KeepingTimes
+from .worker import WorkerLimits
+from .workers import JobWorkers, WorkerSetup
+
+__all__ = [
+    "JobWorkers",
+    "KeepingTimes",
+    "WorkerLimits",
+    "WorkerSetup",
+    "connection_of",
+    "serve_child",
+]

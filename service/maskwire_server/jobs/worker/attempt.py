@@ -99,7 +99,7 @@ class Attempt:
             case Ending.CANCEL_OVERDUE:
                 return await self._killed(work, AttemptCancelled(), "cancelled")
             case Ending.STALLED:
-                message = f"no progress for {self._times.stall_s:g} s in {self._where()}"
+                message = f"no progress for {self._times.stall_timeout_s:g} s in {self._where()}"
                 return await self._killed(work, _lost_worker(message), "stalled")
             case Ending.HANDED_BACK:
                 return await self._killed(work, AttemptHandedBack(), "handed_back")

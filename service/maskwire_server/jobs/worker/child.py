@@ -31,12 +31,13 @@ from .progress import Progress, ProgressBuffer
 
 _log = structlog.get_logger(__name__)
 
-MakeRunner = Callable[[], AbstractAsyncContextManager[CallRunner]]
-"""Makes what runs calls, on the child's event loop; loading models belongs in here."""
+MakeRunner = Callable[[bytes], AbstractAsyncContextManager[CallRunner]]
+"""Makes what runs calls from the worker's configuration, on the child's event loop."""
 
 _UNFORESEEN = "an unexpected error in the worker; its log has the details"
 _OUT_OF_MEMORY = "the worker ran out of memory"
 _TIDY_UP_S = 5.0
+_MAX_CONFIGURATION_BYTES = 2**20
 _PR_SET_PDEATHSIG = 1
 
 
@@ -51,11 +52,12 @@ def serve_child(connection: socket.socket, make_runner: MakeRunner) -> None:
     A worker that closes while a call runs ends the process at once, with all processes it started.
     """
     _end_with_parent()
-    start = frames.receive_frame(connection, 0)
+    start = frames.receive_frame(connection, _MAX_CONFIGURATION_BYTES)
     if start is None:
         return
     _limit_memory(start.fields["memory_bytes"])
-    asyncio.run(_Child(connection, start.fields["max_body_bytes"]).serve(make_runner))
+    child = _Child(connection, start.fields["max_body_bytes"])
+    asyncio.run(child.serve(lambda: make_runner(start.body)))
 
 
 class _Progress(JobProgress):
@@ -140,7 +142,9 @@ class _Child:
         self._running: _Progress | None = None
         self._is_ending = False
 
-    async def serve(self, make_runner: MakeRunner) -> None:
+    async def serve(
+        self, make_runner: Callable[[], AbstractAsyncContextManager[CallRunner]]
+    ) -> None:
         """Make the runner and run calls until the worker closes the connection."""
         loop = asyncio.get_running_loop()
         threading.Thread(target=self._read, args=(loop,), name="reader", daemon=True).start()

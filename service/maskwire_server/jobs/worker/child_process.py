@@ -37,11 +37,14 @@ class ChildSetup:
         argv: The program and its arguments; the number of a descriptor is added.
         memory_bytes: Most address space; 0 sets none.
         max_body_bytes: Largest request or result.
+        configuration: What the child makes its runner from; it may hold secrets, and goes over the
+            connection, not through arguments or the environment.
     """
 
     argv: Sequence[str]
     memory_bytes: int
     max_body_bytes: int
+    configuration: bytes = b""
 
 
 class ChildProcess:
@@ -93,7 +96,7 @@ class ChildProcess:
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_READ_AHEAD_BYTES)
         child = cls(process, reader, writer, output, setup.max_body_bytes)
         limits = {"memory_bytes": setup.memory_bytes, "max_body_bytes": setup.max_body_bytes}
-        await child.send(Frame(frames.START, limits))
+        await child.send(Frame(frames.START, limits, setup.configuration))
         return child
 
     @property

@@ -17,7 +17,7 @@ _LENGTHS = struct.Struct("!IQ")
 _MAX_HEADER_BYTES = 64 * 2**10
 
 START = "start"
-"""To the child, first: its limits."""
+"""To the child, first: its limits; the body is what it makes its runner from."""
 TASK = "task"
 """To the child: a call; its body is the request."""
 CANCEL = "cancel"

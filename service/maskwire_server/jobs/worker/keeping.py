@@ -26,12 +26,12 @@ class KeepingTimes:
 
     Attributes:
         lease_s: How long an attempt is the worker's without being extended.
-        stall_s: How long a child may say nothing while it works.
+        stall_timeout_s: How long a child may say nothing while it works.
         cancel_grace_s: How long it may take to end a cancelled job.
     """
 
     lease_s: float
-    stall_s: float
+    stall_timeout_s: float
     cancel_grace_s: float
 
 
@@ -106,7 +106,7 @@ class Keeper:
         if self._quiet_s is None:
             return False
         self._quiet_s += min(elapsed_s, 2 * self._pause_s)
-        return self._quiet_s >= self._times.stall_s
+        return self._quiet_s >= self._times.stall_timeout_s
 
     async def _wait(self) -> None:
         pause_s = self._pause_s

@@ -59,6 +59,7 @@ class JobWorker:
         queues: Sequence[str],
         child_argv: Sequence[str],
         limits: WorkerLimits,
+        configuration: bytes = b"",
     ) -> None:
         """Take what a worker needs.
 
@@ -69,13 +70,16 @@ class JobWorker:
             queues: Where jobs come from.
             child_argv: Starts a child; the number of its connection's descriptor is added.
             limits: What holds.
+            configuration: What the child makes its runner from.
         """
         self._ledger = ledger
         self._content = content
         self._observer = observer
         self._queues = tuple(queues)
         self._limits = limits
-        setup = ChildSetup(tuple(child_argv), limits.child_memory_bytes, limits.max_body_bytes)
+        setup = ChildSetup(
+            tuple(child_argv), limits.child_memory_bytes, limits.max_body_bytes, configuration
+        )
         self._slot = ChildSlot(setup, limits.child_idle_s, observer)
         self._stopping = asyncio.Event()
         self._attempt: Attempt | None = None

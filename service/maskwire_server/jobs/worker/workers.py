@@ -28,12 +28,14 @@ class WorkerSetup:
         queues: Where jobs come from.
         child_argv: Starts a child; the number of its connection's descriptor is added.
         limits: What holds for each.
+        configuration: What the children make their runners from.
     """
 
     count: int
     queues: Sequence[str]
     child_argv: Sequence[str]
     limits: WorkerLimits
+    configuration: bytes = b""
 
 
 class JobWorkers:
@@ -50,7 +52,15 @@ class JobWorkers:
         self._observer = observer
         self._queues = tuple(setup.queues)
         self._workers = [
-            JobWorker(ledger, content, observer, setup.queues, setup.child_argv, setup.limits)
+            JobWorker(
+                ledger,
+                content,
+                observer,
+                setup.queues,
+                setup.child_argv,
+                setup.limits,
+                setup.configuration,
+            )
             for _ in range(setup.count)
         ]
         self._measuring: asyncio.Task[None] | None = None
