@@ -92,8 +92,10 @@ def fit_intrinsics(points: NDArray[np.float32]) -> Intrinsics:
         some, step = points, 1  # sparse: none is to be missed
     rows, columns = np.nonzero(np.isfinite(some).all(axis=2) & (some[..., 2] > 0))
     chosen = some[rows, columns].astype(np.float64)
-    x = _fit_axis(chosen[:, 0] / chosen[:, 2], columns * step + 0.5, assumed.focal_length_x_px)
-    y = _fit_axis(chosen[:, 1] / chosen[:, 2], rows * step + 0.5, assumed.focal_length_y_px)
+    centres_x = columns.astype(np.float64) * step + 0.5
+    centres_y = rows.astype(np.float64) * step + 0.5
+    x = _fit_axis(chosen[:, 0] / chosen[:, 2], centres_x, assumed.focal_length_x_px)
+    y = _fit_axis(chosen[:, 1] / chosen[:, 2], centres_y, assumed.focal_length_y_px)
     if x is None or y is None:
         return assumed
     return Intrinsics(x[0], y[0], x[1], y[1])
