@@ -14,9 +14,9 @@ where `argv` starts a module that calls
 
     serve_child(connection_of(sys.argv), make_runner)
 
-and `make_runner(configuration)` is an asynchronous context manager that yields a `CallRunner`. The runner must
-not answer before all work that it started has ended, so that a cancelled call leaves nothing behind
-on the device: threads end when `progress.report` raises `JobCancelled` in them.
+and `make_runner(configuration)` is an asynchronous context manager that yields a `CallRunner`. The
+runner must not answer before all work that it started has ended, so that a cancelled call leaves
+nothing behind on the device: threads end when `progress.report` raises `JobCancelled` in them.
 """
 
 from .child import connection_of, serve_child
