@@ -11,15 +11,17 @@ import asyncio
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, contextmanager
 from importlib import metadata
 
 import structlog
 
+from .composition.jobs import open_jobs, start_workers
 from .composition.models import load_models
 from .composition.services import build_services
+from .composition.shared import build_shared
 from .observability.logging import configure_logging
 from .observability.metrics import Metrics
 from .observability.metrics_server import MetricsServer
@@ -68,7 +70,7 @@ class Application:
             metrics = Metrics()
             metrics_server = await _start_metrics(settings, metrics, resources)
             models = await load_models(settings, metrics, resources)
-            services = build_services(settings, models, metrics, resources)
+            services = await build_services(settings, models, metrics, resources)
             grpc_server = build_server(settings, services.domain, metrics)
             resources.push_async_callback(
                 grpc_server.drain_and_stop,
@@ -92,10 +94,61 @@ class Application:
         _log.info("stopped")
 
 
+class WorkerApplication:
+    """A process that only works on jobs: no gRPC server, no models before a job needs them.
+
+    Made by `start`, ended by `stop`; both are called on the same event loop.
+    """
+
+    def __init__(self, metrics_server: MetricsServer | None, resources: AsyncExitStack) -> None:
+        self._metrics_server = metrics_server
+        self._resources = resources
+
+    @property
+    def metrics_port(self) -> int | None:
+        """Port of the metrics endpoint, or None where there is none."""
+        return None if self._metrics_server is None else self._metrics_server.port
+
+    @classmethod
+    async def start(cls, settings: Settings) -> WorkerApplication:
+        """Connect to the job backend and begin to take jobs.
+
+        Raises:
+            MaskwireError: `JOBS_UNAVAILABLE`.
+            OSError: The metrics port is taken.
+        """
+        async with AsyncExitStack() as resources:
+            metrics = Metrics()
+            metrics_server = await _start_metrics(settings, metrics, resources)
+            shared = build_shared(settings, metrics, resources)
+            keeping = await open_jobs(settings, shared, resources)
+            start_workers(settings, keeping, shared, resources)
+            application = cls(metrics_server, resources.pop_all())
+        _log.info(
+            "working",
+            backend=settings.jobs.backend,
+            queues=settings.jobs.queues,
+            workers=settings.jobs.workers,
+            metrics_port=application.metrics_port,
+        )
+        return application
+
+    async def stop(self) -> None:
+        """Take no new job, let those in hand finish within the grace, and free everything."""
+        await self._resources.aclose()
+        _log.info("stopped")
+
+
 def run_server(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once."""
     configure_logging(settings.logging, sys.stderr)
-    asyncio.run(_serve_until_signal(settings))
+    asyncio.run(_run_until_signal(Application.start(settings)))
+
+
+def run_worker(settings: Settings) -> None:
+    """Work on jobs until SIGTERM or SIGINT, then finish; a second signal ends the process."""
+    configure_logging(settings.logging, sys.stderr)
+    asyncio.run(_run_until_signal(WorkerApplication.start(settings)))
 
 
 @contextmanager
@@ -132,8 +185,10 @@ def local_server(settings: Settings) -> Iterator[str]:
         thread.join()
 
 
-async def _serve_until_signal(settings: Settings) -> None:
-    application = await Application.start(settings)
+async def _run_until_signal(
+    starting: Coroutine[None, None, Application] | Coroutine[None, None, WorkerApplication],
+) -> None:
+    application = await starting
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
 

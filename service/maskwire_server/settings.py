@@ -8,6 +8,7 @@ is in force.
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Literal, Self, cast
@@ -386,6 +387,15 @@ class Settings(BaseSettings):
         """Put the configuration file below the environment."""
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
 
+    def to_json(self) -> bytes:
+        """Write all settings, secrets included, for a child process of this one."""
+        return json.dumps(self.model_dump(), default=_plain).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """Read what `to_json` wrote; no other source adds to it."""
+        return cls(**json.loads(data))
+
     @classmethod
     def read(cls, config_file: Path | None = None, **overrides: object) -> Self:
         """Read the settings from all sources.
@@ -412,3 +422,8 @@ class Settings(BaseSettings):
                 for item in error.errors()
             ]
             raise SettingsError("; ".join(lines)) from error
+
+
+def _plain(value: object) -> str:
+    """Return a setting's value as JSON can hold it."""
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..errors import MaskwireError
-from . import auto, config, demo, evaluate, live, models, segment, serve, track
+from . import auto, config, demo, evaluate, live, models, segment, serve, track, worker
 from .exit_codes import epilog
 from .failures import CommandFailure, report_failed_call, report_failure
 
@@ -48,6 +48,7 @@ def maskwire(
 
 
 application.command("serve")(serve.serve)
+application.command("worker")(worker.worker)
 application.command("segment")(segment.segment)
 application.command("track", epilog=track.EPILOG)(track.track)
 application.command("live", epilog=live.EPILOG)(live.live)

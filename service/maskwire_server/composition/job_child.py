@@ -1,0 +1,123 @@
+"""The child process of a job worker: builds what runs queued calls, and serves its worker.
+
+Started by a worker as `python -m maskwire_server.composition.job_child`; the settings come over the
+connection, so that secrets appear in no argument and no environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+
+from ..domain.executor import BoundedExecutor
+from ..domain.jobs.calls import CallRunner
+from ..domain.reconstruction.engine import ReconstructionEngine, ReconstructionSpecification
+from ..domain.reconstruction.run import ReconstructionRunner
+from ..engines.reconstruction_registry import load_reconstruction_engine
+from ..jobs.worker import connection_of, serve_child
+from ..observability.logging import configure_logging
+from ..observability.metrics import Metrics
+from ..settings import Settings
+from ..transport.queued_call_runner import QueuedCallRunner, SegmentationServices
+from .jobs import input_reader
+from .services import segmentation_services
+from .shared import SharedParts, build_shared
+
+
+class _LoadedEngines:
+    """Reconstruction engines by name, each loaded at its first use."""
+
+    def __init__(self, settings: Settings, resources: AsyncExitStack) -> None:
+        self._settings = settings
+        self._resources = resources
+        self._engines: dict[str, ReconstructionEngine] = {}
+
+    def load(self, name: str) -> ReconstructionEngine:
+        """Return an engine; blocks while it loads.
+
+        Raises:
+            MaskwireError: `MODEL_UNAVAILABLE`.
+        """
+        if name not in self._engines:
+            engine = load_reconstruction_engine(self._specification(name))
+            self._resources.callback(engine.close)
+            self._engines[name] = engine
+        return self._engines[name]
+
+    def _specification(self, name: str) -> ReconstructionSpecification:
+        chosen = self._settings.reconstruction
+        return ReconstructionSpecification(
+            engine=name,
+            device=self._settings.models.device,
+            mesh_resolution_px=chosen.mesh_resolution_px,
+            texture_px=chosen.texture_px,
+            max_splats=chosen.max_splats,
+            sam3d_objects_config=chosen.sam3d_objects_config,
+            sam3d_body_checkpoint=chosen.sam3d_body_checkpoint,
+            sam3d_body_rig=chosen.sam3d_body_rig,
+        )
+
+
+class _LoadedSegmentation:
+    """The segmentation services, whose models are loaded with the first call that needs them."""
+
+    def __init__(self, settings: Settings, shared: SharedParts, resources: AsyncExitStack) -> None:
+        self._settings = settings
+        self._shared = shared
+        self._resources = resources
+        self._services: SegmentationServices | None = None
+
+    async def load(self) -> SegmentationServices:
+        """Return the services.
+
+        Raises:
+            MaskwireError: `MODEL_UNAVAILABLE`.
+        """
+        if self._services is None:
+            # Brings torch, which reconstruction by inflate does without: 3 s and 400 MB less.
+            from .models import load_models
+
+            metrics = Metrics()
+            models = await load_models(self._settings, metrics, self._resources)
+            self._services = segmentation_services(self._settings, models, self._shared)
+        return self._services
+
+
+@asynccontextmanager
+async def make_runner(configuration: bytes) -> AsyncIterator[CallRunner]:
+    """Build what runs queued calls, from the settings of the worker."""
+    settings = Settings.from_json(configuration)
+    configure_logging(settings.logging, sys.stderr)
+    async with AsyncExitStack() as resources:
+        metrics = Metrics()
+        shared = build_shared(settings, metrics, resources)
+        # One thread: engines are used one call at a time.
+        device = BoundedExecutor("reconstruction", 1, settings.limits.max_device_queue, metrics)
+        resources.push_async_callback(asyncio.to_thread, device.close)
+        retention = timedelta(seconds=settings.jobs.retention_s)
+        reconstruction = ReconstructionRunner(
+            input_reader(settings, shared),
+            _LoadedEngines(settings, resources).load,
+            device,
+            shared.stores.files,
+            retention,
+        )
+        yield QueuedCallRunner(
+            _LoadedSegmentation(settings, shared, resources).load,
+            reconstruction,
+            shared.stores.files,
+            shared.file_executor,
+            retention,
+        )
+
+
+def main() -> None:
+    """Serve the worker that started this process."""
+    serve_child(connection_of(sys.argv), make_runner)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""Builds durable jobs: their backend and ledger, the service over them, and the workers."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from ..domain.jobs.backend import JobBackend
+from ..domain.jobs.content import JobContentStore
+from ..domain.jobs.ledger import JobLedger, JobRules
+from ..domain.jobs.service import JobLimits, JobService
+from ..domain.jobs.sweeper import JobSweeper
+from ..domain.queued_calls import CallAdmission
+from ..domain.reconstruction.admission import ReconstructionAdmission
+from ..domain.reconstruction.inputs import InputLimits, InputReader
+from ..jobs.sqlite import SqliteJobBackend
+from ..jobs.worker import JobWorkers, KeepingTimes, WorkerLimits, WorkerSetup
+from ..settings import Settings
+from ..transport.queued_call_runner import SegmentationServices
+from ..transport.services import JobParts
+from .shared import SharedParts
+
+_CHILD_ARGV = (sys.executable, "-m", "maskwire_server.composition.job_child")
+
+
+@dataclass(frozen=True, slots=True)
+class JobKeeping:
+    """What keeps jobs, for servers and workers alike."""
+
+    backend: JobBackend
+    ledger: JobLedger
+    contents: JobContentStore
+
+
+async def build_jobs(
+    settings: Settings,
+    segmenting: SegmentationServices,
+    shared: SharedParts,
+    resources: AsyncExitStack,
+) -> JobParts:
+    """Build what answers about jobs, and start this process's own workers."""
+    keeping = await open_jobs(settings, shared, resources)
+    start_workers(settings, keeping, shared, resources)
+    chosen = settings.jobs
+    service = JobService(
+        keeping.ledger,
+        keeping.backend,
+        keeping.contents,
+        shared.file_executor,
+        shared.observer,
+        JobLimits(
+            max_request_bytes=chosen.max_request_bytes,
+            max_watchers=chosen.max_watchers,
+            takes_webhooks=settings.webhooks.secret is not None,
+        ),
+        utc_now,
+    )
+    reconstruction = ReconstructionAdmission(
+        input_reader(settings, shared),
+        segmenting.segmentation,
+        settings.reconstruction.object_models,
+        settings.reconstruction.body_models,
+    )
+    admission = CallAdmission(segmenting.models, shared.images, reconstruction)
+    return JobParts(service, admission)
+
+
+async def open_jobs(
+    settings: Settings, shared: SharedParts, resources: AsyncExitStack
+) -> JobKeeping:
+    """Connect to the backend, and begin to remove jobs that expired.
+
+    Raises:
+        MaskwireError: `JOBS_UNAVAILABLE`.
+    """
+    chosen = settings.jobs
+    backend = _backend(settings)
+    resources.push_async_callback(backend.close)
+    await backend.open()
+    rules = JobRules(
+        max_attempts=chosen.max_attempts,
+        retry_delay=timedelta(seconds=chosen.retry_delay_s),
+        retention=timedelta(seconds=chosen.retention_s),
+        max_queued=chosen.max_queued,
+    )
+    contents = shared.stores.job_contents
+    sweeper = JobSweeper(backend, contents, timedelta(seconds=chosen.sweep_interval_s), utc_now)
+    sweeper.start()
+    resources.push_async_callback(sweeper.stop)
+    return JobKeeping(backend, JobLedger(backend, rules, utc_now), contents)
+
+
+def start_workers(
+    settings: Settings, keeping: JobKeeping, shared: SharedParts, resources: AsyncExitStack
+) -> None:
+    """Start the workers of this process, each of which starts its child with its first job."""
+    chosen = settings.jobs
+    limits = WorkerLimits(
+        times=KeepingTimes(
+            lease_s=chosen.lease_s,
+            stall_timeout_s=chosen.stall_timeout_s,
+            cancel_grace_s=chosen.cancel_grace_s,
+        ),
+        child_idle_s=chosen.child_idle_s,
+        child_memory_bytes=chosen.child_memory_bytes,
+        event_interval_s=chosen.event_interval_s,
+        max_body_bytes=chosen.max_request_bytes,
+    )
+    setup = WorkerSetup(chosen.workers, chosen.queues, _CHILD_ARGV, limits, settings.to_json())
+    workers = JobWorkers(keeping.ledger, keeping.contents, shared.observer, setup)
+    workers.start()
+    resources.push_async_callback(workers.stop, settings.grpc.shutdown_grace_s)
+
+
+def input_reader(settings: Settings, shared: SharedParts) -> InputReader:
+    """Return what reads requests for reconstruction."""
+    limits = InputLimits(
+        max_objects=settings.reconstruction.max_objects,
+        max_geometry_bytes=settings.reconstruction.max_geometry_bytes,
+    )
+    return InputReader(shared.images, shared.stores.files, shared.pixels, limits)
+
+
+def utc_now() -> datetime:
+    """Return the time, in UTC."""
+    return datetime.now(UTC)
+
+
+def _backend(settings: Settings) -> JobBackend:
+    chosen = settings.jobs
+    lease = timedelta(seconds=chosen.lease_s)
+    if chosen.backend == "sqlite":
+        return SqliteJobBackend(chosen.database.expanduser(), lease)
+    # An extra of its own: a machine without a cluster needs no NATS client.
+    from ..jobs.nats import NatsJobBackend
+
+    return NatsJobBackend(
+        chosen.nats_url.split(","),
+        lease,
+        replicas=chosen.nats_replicas,
+        prefix=chosen.nats_prefix,
+        credentials=chosen.nats_credentials,
+    )
