@@ -39,7 +39,9 @@ def worker(
         jobs["workers"] = count
     settings = read_settings(config, jobs=jobs)
     if settings.jobs.workers == 0:
-        raise CommandFailure("a worker with jobs.workers = 0 does nothing; give --count", ExitCode.USAGE)
+        raise CommandFailure(
+            "a worker with jobs.workers = 0 does nothing; give --count", ExitCode.USAGE
+        )
     app = server_module("app")
     with starting_server():
         try:
