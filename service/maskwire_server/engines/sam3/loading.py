@@ -1,0 +1,194 @@
+"""Reads a SAM 3 checkpoint: a folder as `transformers` writes it and the model hub has it.
+
+The folder holds `config.json` of a `Sam3VideoModel` (the published form: detector and tracker in
+one), its weights as `model.safetensors` or in shards, and the processor's and tokenizer's files.
+Weights in other formats are not read.
+
+`Sam3VideoModel.save_pretrained` writes the tracker's tensors with a doubled prefix
+(`tracker_model.tracker_model.`), unlike the published checkpoint. Both spellings are read, the
+doubled one by `_KEY_CONVERSION`. Whatever the spelling, every tensor must have its place and every
+place its tensor: a load that would leave a weight at random is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import Sam3Processor, Sam3VideoConfig, Sam3VideoModel
+from transformers.utils import logging
+
+from maskwire_server.domain.errors import ErrorCode, MaskwireError
+
+_KEY_CONVERSION = {r"^tracker_model\.tracker_model\.": "tracker_model."}
+_WEIGHTS = "*.safetensors"
+_CONFIGURATION = "config.json"
+_NAMES_SHOWN = 8
+_MISFITS = {
+    "missing_keys": "missing",
+    "unexpected_keys": "unexpected",
+    "mismatched_keys": "of another shape",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sam3Parts:
+    """What a folder holds, loaded on the CPU.
+
+    Attributes:
+        model: A `Sam3VideoModel` in evaluation mode, float32.
+        image_processor: Turns pixels into the network's input.
+        tokenizer: Turns texts into tokens.
+    """
+
+    model: Any
+    image_processor: Any
+    tokenizer: Any
+
+
+def verified_folder_digest(folder: Path, expected: str | None) -> str:
+    """Return the SHA-256 over a folder's weight files after comparing it with what is expected.
+
+    The files are taken one after another in the order of their names; that of a single file is the
+    file's own digest.
+
+    Args:
+        folder: The checkpoint.
+        expected: Hexadecimal digest, or None to accept any.
+
+    Raises:
+        MaskwireError: `MODEL_UNAVAILABLE` where there is no such folder, it lacks a configuration
+            or weights, or has another digest.
+    """
+    if not folder.is_dir():
+        state = "is not a folder" if folder.exists() else "does not exist"
+        raise _unavailable(
+            f"checkpoint {folder} {state}: a SAM 3 checkpoint is a folder with {_CONFIGURATION}, "
+            f"{_WEIGHTS} and the files of its tokenizer and processor",
+            folder,
+        )
+    files = sorted(folder.glob(_WEIGHTS))
+    for found, what in ((files, _WEIGHTS), ((folder / _CONFIGURATION).is_file(), _CONFIGURATION)):
+        if not found:
+            raise _unavailable(f"checkpoint {folder} has no {what}", folder)
+    digest = _digest(files, folder)
+    if expected is not None and digest != expected.lower():
+        raise _unavailable(
+            f"the weights in {folder} have SHA-256 {digest}, but {expected.lower()} was expected: "
+            "they are damaged or others; fetch them again",
+            folder,
+        )
+    return digest
+
+
+def load_parts(folder: Path) -> Sam3Parts:
+    """Load the network and what prepares its input.
+
+    Raises:
+        MaskwireError: `MODEL_UNAVAILABLE` where a file is missing or damaged, the folder holds
+            another kind of model, or its tensors do not fit its configuration: their names.
+    """
+    try:
+        with _no_progress_bar():
+            configuration = Sam3VideoConfig.from_pretrained(folder, local_files_only=True)
+            if configuration.model_type != _stated_model_type(folder):
+                raise _unavailable(
+                    f"checkpoint {folder} is not of a Sam3VideoModel, which SAM 3 is published as: "
+                    f"its {_CONFIGURATION} says {_stated_model_type(folder) or 'nothing'}",
+                    folder,
+                )
+            # Annotated as if it always returned the model alone.
+            load: Any = Sam3VideoModel.from_pretrained
+            model, report = load(
+                folder,
+                config=configuration,
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=torch.float32,
+                key_mapping=_KEY_CONVERSION,
+                ignore_mismatched_sizes=True,  # so that they are reported by name
+                output_loading_info=True,
+            )
+            processor = Sam3Processor.from_pretrained(folder, local_files_only=True)
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise _unavailable(f"checkpoint {folder} cannot be read: {reason}", folder) from error
+    _refuse_misfits(report, folder)
+    _refuse_other_size(processor.image_processor, configuration.image_size, folder)
+    return Sam3Parts(model.eval(), processor.image_processor, processor.tokenizer)
+
+
+def _refuse_misfits(report: Mapping[str, Any], folder: Path) -> None:
+    complaints = [
+        f"{word}: {_shortened(_names(report[kind]))}"
+        for kind, word in _MISFITS.items()
+        if report.get(kind)
+    ]
+    if report.get("error_msgs"):
+        complaints.append(f"not converted: {_shortened(map(str, report['error_msgs']))}")
+    if complaints:
+        raise _unavailable(
+            f"checkpoint {folder} does not fit its configuration ({'; '.join(complaints)})", folder
+        )
+
+
+def _refuse_other_size(image_processor: Any, side: int, folder: Path) -> None:
+    size = image_processor.size
+    if (size["height"], size["width"]) != (side, side):
+        raise _unavailable(
+            f"checkpoint {folder} has a processor for {size['width']} by {size['height']} px, "
+            f"but a network for {side} by {side} px",
+            folder,
+        )
+
+
+def _names(reported: Iterable[Any]) -> Iterator[str]:
+    """Yield names; tensors of another shape are reported with both shapes."""
+    for entry in reported:
+        yield entry if isinstance(entry, str) else str(entry[0])
+
+
+def _shortened(names: Iterable[str]) -> str:
+    ordered = sorted(names)
+    shown = ", ".join(ordered[:_NAMES_SHOWN])
+    more = len(ordered) - _NAMES_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _stated_model_type(folder: Path) -> str:
+    stated, _ = Sam3VideoConfig.get_config_dict(folder, local_files_only=True)
+    return str(stated.get("model_type", ""))
+
+
+def _digest(files: Iterable[Path], folder: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        for file in files:
+            with file.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise _unavailable(f"checkpoint {folder} cannot be read: {reason}", folder) from error
+    return digest.hexdigest()
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    was_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _unavailable(message: str, folder: Path) -> MaskwireError:
+    return MaskwireError(ErrorCode.MODEL_UNAVAILABLE, message, resource=str(folder))
