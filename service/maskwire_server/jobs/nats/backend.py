@@ -52,6 +52,7 @@ class NatsJobBackend(JobBackend):
         self._queues = Queues(self._connection, self._names, self._streams, self._mailbox, lease)
         self._connection.on_stream_missing(self._streams.forget)
         self._connection.on_connect(self._mailbox.connected)
+        self._connection.on_disconnect(self._mailbox.interrupt)
 
     async def open(self) -> None:
         """See `JobBackend`. Streams are made when they are first needed."""

@@ -7,8 +7,8 @@ after its caller was told that it was not.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +27,6 @@ NO_MESSAGE = 10037
 STREAM_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
 
-# An answer takes milliseconds; one that was lost with the connection never comes.
 _TRY_TIMEOUT_S = 1.0
 _RETRY_PAUSE_S = 0.05
 _RECONNECT_PAUSE_S = 0.1
@@ -57,15 +56,26 @@ class NatsConnection:
         self._on_connect: list[Callable[[Client], Awaitable[None]]] = []
         self._on_stream_missing: list[Callable[[], None]] = []
         self._wakers: set[asyncio.Event] = set()
+        self._on_disconnect: list[Callable[[], None]] = []
+        self._tries: set[asyncio.Timeout] = set()
 
     @property
     def is_closed(self) -> bool:
         """Whether it was closed by us."""
         return self._is_closed
 
+    @property
+    def is_up(self) -> bool:
+        """Whether there is a connection now."""
+        return self._client is not None and self._client.is_connected
+
     def on_connect(self, call: Callable[[Client], Awaitable[None]]) -> None:
         """Have something called whenever there is a connection (again)."""
         self._on_connect.append(call)
+
+    def on_disconnect(self, call: Callable[[], None]) -> None:
+        """Have something called when the connection breaks."""
+        self._on_disconnect.append(call)
 
     def on_stream_missing(self, call: Callable[[], None]) -> None:
         """Have something called when the server lacks a stream that was thought to be there."""
@@ -126,7 +136,7 @@ class NatsConnection:
     async def drop_consumer(self, stream: str, consumer: str) -> None:
         """Remove a consumer if that can be done now; it would forget itself later."""
         client = self._client
-        if client is not None and client.is_connected:
+        if client is not None and self.is_up:
             with suppress(TimeoutError):
                 await client.jetstream(timeout=_TRY_TIMEOUT_S).delete_consumer(stream, consumer)
 
@@ -145,7 +155,7 @@ class NatsConnection:
                 while True:
                     client = await self._connected()
                     try:
-                        async with asyncio.timeout(_TRY_TIMEOUT_S):
+                        async with self._trying():
                             return await attempt(client.jetstream(timeout=_TRY_TIMEOUT_S))
                     except Exception as error:
                         if not self._may_pass(error):
@@ -156,6 +166,16 @@ class NatsConnection:
             raise unavailable("no answer in time", reason or self._trouble) from error
         except (nats.errors.Error, OSError) as error:
             raise unavailable("it refuses", error) from error
+
+    @asynccontextmanager
+    async def _trying(self) -> AsyncGenerator[None, None]:
+        """Bound the time of one try, which ends at once where the connection breaks."""
+        async with asyncio.timeout(_TRY_TIMEOUT_S) as limit:
+            self._tries.add(limit)
+            try:
+                yield
+            finally:
+                self._tries.discard(limit)
 
     def _may_pass(self, error: Exception) -> bool:
         """Return whether a failure is one of those that a moment later may be over."""
@@ -192,6 +212,7 @@ class NatsConnection:
                     self._servers,
                     name="maskwire",
                     error_cb=self._failed,
+                    disconnected_cb=self._disconnected,
                     reconnected_cb=self._reconnected,
                     closed_cb=self._closed,
                     max_reconnect_attempts=-1,
@@ -221,6 +242,15 @@ class NatsConnection:
         for event in self._wakers:
             event.set()
 
+    async def _disconnected(self) -> None:
+        if not self._is_closed:
+            _log.warning("the connection to NATS broke")
+        for call in self._on_disconnect:
+            call()
+        # An answer that is on its way never comes.
+        for limit in self._tries:
+            limit.reschedule(asyncio.get_running_loop().time())
+
     async def _reconnected(self) -> None:
         _log.info("connected to NATS again")
         if self._client is not None:
@@ -247,10 +277,10 @@ _PASSING = (
 
 
 def unavailable(what: str, reason: Exception | None = None) -> MaskwireError:
-    """Make the error for a broker that does not do its work."""
-    detail = "" if reason is None else f" ({str(reason) or type(reason).__name__})"
+    """Make the error for a broker that does not do its work; the log has what it is."""
+    _log.warning("NATS failed", what=what, reason=None if reason is None else repr(reason))
     return MaskwireError(
-        ErrorCode.JOBS_UNAVAILABLE, f"NATS, which keeps the jobs, fails: {what}{detail}"
+        ErrorCode.JOBS_UNAVAILABLE, "the service that keeps the jobs does not answer; try again"
     )
 
 

@@ -51,15 +51,14 @@ class Mailbox:
         self._receivers: dict[str, Receiver] = {}
 
     async def connected(self, client: Client) -> None:
-        """Receive on a connection; its requests of before are gone."""
+        """Receive on a connection."""
         if client is not self._client:
             self._address = client.new_inbox()
             await client.subscribe(f"{self._address}.*", cb=self._receive)
             self._client = client
-        self.interrupt()
 
     def interrupt(self) -> None:
-        """Let nobody wait any longer."""
+        """Let nobody wait any longer: the server has forgotten all requests."""
         for receiver in self._receivers.values():
             receiver.interrupt()
 

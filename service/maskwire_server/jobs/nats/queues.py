@@ -21,6 +21,7 @@ from nats.js import JetStreamContext
 from nats.js.api import DEFAULT_PREFIX, ConsumerInfo, Header
 from nats.js.errors import APIError, NotFoundError
 
+from ...domain.errors import MaskwireError
 from ...domain.jobs.backend import Delivery
 from ...domain.jobs.job import Job, JobKey
 from .connection import NO_MESSAGE, NatsConnection
@@ -97,10 +98,15 @@ class Queues:
             left = ends - time.monotonic()
             if await self._connection.connected(max(left, 0.0)) is None:
                 return None
-            if len(turned) > 1 and request_s == 0:
-                delivery = await self._look(turned)
-            else:
-                delivery = await self._request(turned, request_s)
+            try:
+                if len(turned) > 1 and request_s == 0:
+                    delivery = await self._look(turned)
+                else:
+                    delivery = await self._request(turned, request_s)
+            except MaskwireError:
+                if self._connection.is_up:
+                    raise
+                continue
             left = ends - time.monotonic()
             if delivery is not None or left <= 0:
                 return delivery

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+import structlog
 from nats.js import JetStreamContext
 from nats.js.api import (
     AckPolicy,
@@ -34,6 +35,8 @@ _COMPARED = (
     "max_age",
     "republish",
 )
+
+_log = structlog.get_logger(__name__)
 
 
 class Streams:
@@ -140,10 +143,10 @@ async def _ensure(jetstream: JetStreamContext, wanted: StreamConfig) -> None:
     try:
         await jetstream.update_stream(present.evolve(**changes))
     except APIError as error:
+        _log.error("a stream is set up otherwise", stream=name, refused=changes, error=repr(error))
         raise MaskwireError(
             ErrorCode.JOBS_UNAVAILABLE,
-            f"the NATS stream {name} is there with another {', '.join(changes)}, and cannot be"
-            f" changed: {error.description}",
+            f"the NATS stream {name} is there with another {', '.join(changes)}",
             resource=name,
         ) from error
 
