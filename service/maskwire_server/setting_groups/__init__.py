@@ -1,0 +1,1 @@
+"""The groups of settings; `settings.py` puts them together and reads them."""
