@@ -11,7 +11,8 @@ from .geometry import Quaternion
 
 def rotation_matrix(rotation: Quaternion) -> NDArray[np.float64]:
     """Return the matrix of a rotation: shape (3, 3), for column vectors."""
-    return matrices_from_quaternions(quaternion_array(rotation)[None])[0]
+    matrix: NDArray[np.float64] = matrices_from_quaternions(quaternion_array(rotation)[None])[0]
+    return matrix
 
 
 def quaternion_from_matrix(matrix: ArrayLike) -> Quaternion:

@@ -8,15 +8,15 @@ import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ...geometry import Box
-from ...segmentation import ImageInfo
 from ..engine import BodyModel, ReconstructedScene
 from ..requests import ArtifactKind
 from .glb import GLB_TYPE, scene_to_glb
-from .metadata import FileEntry, body_metadata, object_metadata
+from .metadata import FileEntry, ResultDetails, body_metadata, object_metadata
 from .ply import PLY_TYPE, merge_splats, place_splats, splats_to_ply
-from .scene import PlacedMesh, body_meshes, body_name, object_meshes, object_name, unplaced
+from .scene import PlacedMesh, body_meshes, object_meshes, object_name, unplaced
 from .turntable import PNG_TYPE, turntable_png
+
+__all__ = ["ArtifactFile", "ResultDetails", "body_artifacts", "object_artifacts"]
 
 ARCHIVE_TYPE = "application/zip"
 METADATA_TYPE = "application/json"
@@ -24,27 +24,6 @@ METADATA_TYPE = "application/json"
 _ARCHIVE_NAME = "reconstruction.zip"
 _ARCHIVE_MEMORY_BYTES = 16 * 2**20  # of an archive in the making; the rest lies in a file
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that ZIP knows, so that no clock changes the bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ResultDetails:
-    """What a result's metadata says besides what the engine returned.
-
-    Attributes:
-        model: Name of the engine.
-        checkpoint_digest: `sha256:` and the digest of its weights; empty where it has none.
-        seed: The seed.
-        image: The image.
-        boxes: Box of each object's mask or of each person.
-        is_metric: Whether lengths of bodies are metres; of objects the scene says it.
-    """
-
-    model: str
-    checkpoint_digest: str
-    seed: int
-    image: ImageInfo
-    boxes: tuple[Box, ...]
-    is_metric: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +75,7 @@ def _object_files(scene: ReconstructedScene, details: ResultDetails) -> Iterator
     listed = _Listing()
     merged = merge_splats([place_splats(one.splats, one.pose) for one in scene.objects])
     yield listed.add(
-        ArtifactFile(
-            ArtifactKind.SCENE_SPLATS, None, "scene.ply", PLY_TYPE, splats_to_ply(merged)
-        )
+        ArtifactFile(ArtifactKind.SCENE_SPLATS, None, "scene.ply", PLY_TYPE, splats_to_ply(merged))
     )
     del merged
     placed = object_meshes(scene)
@@ -130,9 +107,7 @@ def _body_files(bodies: Sequence[BodyModel], details: ResultDetails) -> Iterator
 
 
 def _scene_mesh(placed: Sequence[PlacedMesh]) -> ArtifactFile:
-    return ArtifactFile(
-        ArtifactKind.SCENE_MESH, None, "scene.glb", GLB_TYPE, scene_to_glb(placed)
-    )
+    return ArtifactFile(ArtifactKind.SCENE_MESH, None, "scene.glb", GLB_TYPE, scene_to_glb(placed))
 
 
 def _object_mesh(index: int, placed: PlacedMesh) -> ArtifactFile:
