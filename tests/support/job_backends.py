@@ -32,6 +32,7 @@ RULES = JobRules(
 )
 
 _requests = itertools.count(1)
+_prefixes = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,18 @@ def sqlite_store(folder: Path) -> JobStore:
 
     def make(**options: Any) -> JobBackend:
         return SqliteJobBackend(folder / "jobs.sqlite", **({"lease": LEASE} | options))
+
+    return JobStore(make)
+
+
+def nats_store(url: str) -> JobStore:
+    """Return a store in streams of a NATS server that no other store uses."""
+    from maskwire_server.jobs.nats import NatsJobBackend
+
+    prefix = f"test-{next(_prefixes)}"
+
+    def make(**options: Any) -> JobBackend:
+        return NatsJobBackend([url], **({"lease": LEASE, "prefix": prefix} | options))
 
     return JobStore(make)
 
