@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.support.sam2_checkpoints import Sam2Files, build_official_tiny, build_small
@@ -23,3 +25,11 @@ def quick_sam2(tmp_path_factory: pytest.TempPathFactory) -> Sam2Files:
 def official_tiny_sam2(tmp_path_factory: pytest.TempPathFactory) -> Sam2Files:
     """The published architecture hiera-tiny at 1024 px with random weights, on disk."""
     return build_official_tiny(tmp_path_factory.mktemp("sam2-tiny"))
+
+
+@pytest.fixture(scope="session")
+def small_sam3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small SAM 3 network that knows coloured shapes."""
+    from tests.support import sam3_checkpoint  # imports transformers: seconds
+
+    return sam3_checkpoint.write(tmp_path_factory.mktemp("sam3-small"))

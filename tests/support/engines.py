@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +31,11 @@ def _sam2(request: pytest.FixtureRequest) -> ModelSpecification:
     )
 
 
+def _sam3(request: pytest.FixtureRequest) -> ModelSpecification:
+    folder: Path = request.getfixturevalue("small_sam3")
+    return ModelSpecification("sam3-small", "sam3", folder, device="cpu")
+
+
 def _nano(request: pytest.FixtureRequest) -> ModelSpecification:
     return ModelSpecification("maskwire-nano", "nano", device="cpu")
 
@@ -37,4 +43,5 @@ def _nano(request: pytest.FixtureRequest) -> ModelSpecification:
 SPECIFICATIONS: dict[str, Callable[[pytest.FixtureRequest], ModelSpecification]] = {
     "nano": _nano,
     "sam2": _sam2,
+    "sam3": _sam3,
 }

@@ -1,27 +1,72 @@
-"""The SAM 3 test checkpoint: small configurations of the real classes."""
+"""The SAM 3 test checkpoint: the real classes in a small configuration, trained on shapes.
+
+The weights (`data/sam3_shapes.safetensors`, float16) were made by `tests/support/sam3_training.py`
+on scenes of `sam3_scenes`; they know the concepts that are listed there. `write` makes the folder
+that `transformers` loads: one `Sam3VideoModel`, from which `Sam3Model`, `Sam3TrackerModel` and
+`Sam3TrackerVideoModel` load too, as from the published checkpoint.
+"""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     CLIPTokenizer,
+    Sam2VideoVideoProcessor,
     Sam3ImageProcessor,
-    Sam3Processor,
     Sam3VideoConfig,
-    Sam3VideoModel,
+    Sam3VideoProcessor,
 )
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+WEIGHTS = Path(__file__).parent / "data" / "sam3_shapes.safetensors"
 SIDE, PATCH = 168, 14
-_TOKENS = SIDE // PATCH
-_WIDTH = 48
+GRID_SIDE = SIDE // PATCH
+MASK_SIDE = 4 * GRID_SIDE
+WIDTH = 40
+QUERIES_PER_SIDE = 4
+
+
+def write(folder: Path) -> Path:
+    """Write the checkpoint into a folder, which is made where it does not exist; return it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.to(torch.float32) for name, tensor in load_file(WEIGHTS).items()}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    configuration().save_pretrained(folder)
+    size = {"height": SIDE, "width": SIDE}
+    mask_size = {"height": MASK_SIDE, "width": MASK_SIDE}
+    Sam3VideoProcessor(
+        Sam3ImageProcessor(size=size, mask_size=mask_size),
+        Sam2VideoVideoProcessor(size=size, mask_size=mask_size),
+        tokenizer(),
+    ).save_pretrained(folder)
+    return folder
 
 
 def configuration() -> Sam3VideoConfig:
-    vision: dict[str, Any] = {
+    """Return the small configuration; the places that must agree are set together."""
+    vision = _vision()
+    return Sam3VideoConfig(
+        architectures=["Sam3VideoModel"],
+        detector_config=_detector(vision),
+        tracker_config=_tracker(vision),
+        low_res_mask_size=MASK_SIDE,
+    )
+
+
+def tokenizer() -> CLIPTokenizer:
+    """Return a CLIP tokenizer that spells: an alphabet of bytes and no merges."""
+    alphabet = list(bytes_to_unicode().values())
+    words = [*alphabet, *(f"{letter}</w>" for letter in alphabet)]
+    words += ["<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={word: index for index, word in enumerate(words)}, merges=[])
+
+
+def _vision() -> dict[str, Any]:
+    return {
         "model_type": "sam3_vision_model",
         "backbone_config": {
             "model_type": "sam3_vit_model",
@@ -31,15 +76,18 @@ def configuration() -> Sam3VideoConfig:
             "num_attention_heads": 4,
             "image_size": SIDE,
             "patch_size": PATCH,
-            "pretrain_image_size": SIDE // 2,
-            "window_size": _TOKENS // 2,
+            "pretrain_image_size": SIDE,
+            "window_size": GRID_SIDE // 2,
             "global_attn_indexes": [1, 2],
         },
-        "fpn_hidden_size": _WIDTH,
-        "backbone_feature_sizes": [[_TOKENS * n, _TOKENS * n] for n in (4, 2, 1)],
+        "fpn_hidden_size": WIDTH,
+        "backbone_feature_sizes": [[GRID_SIDE * n, GRID_SIDE * n] for n in (4, 2, 1)],
     }
-    attention = {"hidden_size": _WIDTH, "num_attention_heads": 4, "intermediate_size": 96}
-    detector = {
+
+
+def _detector(vision: dict[str, Any]) -> dict[str, Any]:
+    attention = {"hidden_size": WIDTH, "num_attention_heads": 4, "intermediate_size": 96}
+    return {
         "model_type": "sam3",
         "vision_config": vision,
         "text_config": {
@@ -57,57 +105,43 @@ def configuration() -> Sam3VideoConfig:
         },
         "geometry_encoder_config": {**attention, "num_layers": 1, "dropout": 0.0, "roi_size": 3},
         "detr_encoder_config": {**attention, "num_layers": 2, "dropout": 0.0},
-        "detr_decoder_config": {**attention, "num_layers": 3, "num_queries": 16, "dropout": 0.0},
-        "mask_decoder_config": {"hidden_size": _WIDTH, "num_attention_heads": 4},
+        "detr_decoder_config": {
+            **attention,
+            "num_layers": 3,
+            "num_queries": QUERIES_PER_SIDE**2,
+            "dropout": 0.0,
+        },
+        "mask_decoder_config": {"hidden_size": WIDTH, "num_attention_heads": 4},
     }
-    tracker = {
+
+
+def _tracker(vision: dict[str, Any]) -> dict[str, Any]:
+    return {
         "model_type": "sam3_tracker_video",
         "vision_config": vision,
         "image_size": SIDE,
         "prompt_encoder_config": {
-            "hidden_size": _WIDTH,
+            "hidden_size": WIDTH,
             "image_size": SIDE,
             "patch_size": PATCH,
             "mask_input_channels": 8,
         },
         "mask_decoder_config": {
-            "hidden_size": _WIDTH,
+            "hidden_size": WIDTH,
             "mlp_dim": 96,
             "num_attention_heads": 4,
-            "iou_head_hidden_dim": _WIDTH,
+            "iou_head_hidden_dim": WIDTH,
         },
-        "memory_attention_hidden_size": _WIDTH,
+        "memory_attention_hidden_size": WIDTH,
         "memory_attention_num_layers": 1,
         "memory_attention_feed_forward_hidden_size": 96,
-        "memory_attention_rope_feat_sizes": [_TOKENS, _TOKENS],
+        "memory_attention_rope_feat_sizes": [GRID_SIDE, GRID_SIDE],
         "memory_attention_dropout": 0.0,
         "memory_attention_rope_dropout": 0.0,
-        "memory_encoder_hidden_size": _WIDTH,
+        "memory_encoder_hidden_size": WIDTH,
         "memory_encoder_output_channels": 16,
-        "mask_downsampler_embed_dim": _WIDTH,
+        "mask_downsampler_embed_dim": WIDTH,
         "memory_fuser_num_layers": 1,
-        "memory_fuser_embed_dim": _WIDTH,
+        "memory_fuser_embed_dim": WIDTH,
         "memory_fuser_intermediate_dim": 64,
     }
-    return Sam3VideoConfig(
-        detector_config=detector, tracker_config=tracker, low_res_mask_size=4 * _TOKENS
-    )
-
-
-def tokenizer() -> CLIPTokenizer:
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
-
-    alphabet = list(bytes_to_unicode().values())
-    words = [*alphabet, *(f"{letter}</w>" for letter in alphabet), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={word: index for index, word in enumerate(words)}, merges=[])
-
-
-if __name__ == "__main__":
-    m = Sam3VideoModel(configuration())
-    print(sum(p.numel() for p in m.parameters()))
-    for n, c in m.named_children():
-        print(n, sum(p.numel() for p in c.parameters()))
-        for k, d in c.named_children():
-            print("  ", k, sum(p.numel() for p in d.parameters()))
-    t = tokenizer()
-    print(t("red disc", padding="max_length", max_length=32))
