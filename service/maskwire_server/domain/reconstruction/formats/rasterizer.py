@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 _MOST_CANDIDATES = 2**20  # pairs of triangle and pixel that are compared at a time
 _NOTHING = -1
+_EDGE = 1e-4  # weight by which a pixel may lie outside, so that rounding leaves no cracks
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ def rasterize(positions: NDArray[np.float32], faces: NDArray[np.int32], side_px:
         corners = positions[faces[shown[some]]]
         owner, column, row = _candidates(boxes[some])
         inside, hit_weights = _inside(corners, owner, column, row)
-        owner, pixel = owner[inside], (row * side_px + column)[inside]
+        owner = owner[inside]
+        pixel = row[inside].astype(np.intp) * side_px + column[inside].astype(np.intp)
         depth = np.einsum("ij,ij->i", hit_weights, corners[owner, :, 2])
         np.maximum.at(nearest, pixel, depth)
         wins = depth == nearest[pixel]
@@ -106,29 +108,35 @@ def _areas(boxes: NDArray[np.int32]) -> NDArray[np.int64]:
 
 def _candidates(
     boxes: NDArray[np.int32],
-) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
     """Return every pixel of every box: index of the box, column, row."""
     areas = _areas(boxes)
     owner = np.repeat(np.arange(len(boxes)), areas)
-    within = np.arange(len(owner)) - np.repeat(np.cumsum(areas) - areas, areas)
-    down, right = np.divmod(within, (boxes[:, 2] - boxes[:, 0])[owner])
-    return owner, boxes[owner, 0] + right, boxes[owner, 1] + down
+    starts = (np.cumsum(areas) - areas).astype(np.int32)
+    within = np.arange(len(owner), dtype=np.int32) - starts[owner]
+    left, top, right, _ = np.ascontiguousarray(boxes.T)
+    width = (right - left)[owner]
+    down = within // width
+    column = (left[owner] + within - down * width).astype(np.float32)
+    return owner, column, (top[owner] + down).astype(np.float32)
 
 
 def _inside(
     corners: NDArray[np.float32],
     owner: NDArray[np.intp],
-    column: NDArray[np.int64],
-    row: NDArray[np.int64],
+    column: NDArray[np.float32],
+    row: NDArray[np.float32],
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """Return which candidates' pixel centres lie in their triangles, and their weights."""
-    a, b, c = corners[:, 0].astype(np.float64), corners[:, 1], corners[:, 2]
-    ab, ac = (b - a)[:, :2], (c - a)[:, :2]
-    area = ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0]
-    x, y = column + 0.5 - a[owner, 0], row + 0.5 - a[owner, 1]
-    second = (x * ac[owner, 1] - y * ac[owner, 0]) / area[owner]
-    third = (y * ab[owner, 0] - x * ab[owner, 1]) / area[owner]
+    a, b, c = (np.ascontiguousarray(corners[:, index, :2].T) for index in range(3))
+    (abx, aby), (acx, acy) = b - a, c - a
+    area = abx * acy - aby * acx
+    # Linear in x and y, with the division done once for each triangle.
+    second_x, second_y, third_x, third_y = acy / area, -acx / area, -aby / area, abx / area
+    half = np.float32(0.5)
+    x, y = column + half - a[0][owner], row + half - a[1][owner]
+    second = x * second_x[owner] + y * second_y[owner]
+    third = x * third_x[owner] + y * third_y[owner]
     first = 1 - second - third
-    inside = np.flatnonzero((first >= 0) & (second >= 0) & (third >= 0))
-    weights = np.column_stack([first[inside], second[inside], third[inside]])
-    return inside, weights.astype(np.float32)
+    inside = np.flatnonzero(np.minimum(np.minimum(first, second), third) >= -_EDGE)
+    return inside, np.column_stack([first[inside], second[inside], third[inside]])

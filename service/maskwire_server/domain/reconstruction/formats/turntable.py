@@ -41,6 +41,7 @@ _BARE = (178, 178, 182)  # of meshes without colour
 _SUPERSAMPLING = 2
 _AMBIENT = 0.55
 _LIGHT = np.array([-0.35, 0.45, 0.82], dtype=np.float32)  # right, up and towards the viewer
+_REMAP_COLUMNS = 512
 _TEXELS_PER_PX = 2  # more of them would only flicker, and textures are not filtered here
 
 
@@ -50,18 +51,15 @@ class _Surface:
 
     Attributes:
         positions: Shape (n, 3), float32: around the scene's centre, at most 1 from it.
-        normals: Shape (n, 3), float32.
-        colors: Shape (n, 3), float32, 0 to 255; where there is a texture, unused.
-        texture_coordinates: Shape (n, 2), float32.
+        attributes: Shape (n, 8), float32: normal, colour from 0 to 255, texture coordinates. The
+            colour is unused where there is a texture, the coordinates where there is none.
         faces: Shape (m, 3), int32.
         textures: By number; None for meshes without one.
         texture_of_face: Shape (m,), int32: number of the texture.
     """
 
     positions: NDArray[np.float32]
-    normals: NDArray[np.float32]
-    colors: NDArray[np.float32]
-    texture_coordinates: NDArray[np.float32]
+    attributes: NDArray[np.float32]
     faces: NDArray[np.int32]
     textures: tuple[NDArray[np.uint8] | None, ...]
     texture_of_face: NDArray[np.int32]
@@ -88,14 +86,6 @@ def turntable_png(objects: Sequence[PlacedMesh]) -> bytes:
     return encode_picture(sheet, PictureFormat.PNG)
 
 
-def view_png(
-    objects: Sequence[PlacedMesh], azimuth_deg: float, elevation_deg: float, side_px: int
-) -> bytes:
-    """Draw a scene from one side as a square PNG picture; arguments as `turntable_png`."""
-    surface = _surface(objects, side_px)
-    return encode_picture(_draw(surface, azimuth_deg, elevation_deg, side_px), PictureFormat.PNG)
-
-
 def _surface(objects: Sequence[PlacedMesh], side_px: int) -> _Surface:
     parts = [one for one in objects if len(one.mesh.faces) and len(one.mesh.vertices)]
     starts = np.cumsum([0, *(len(one.mesh.vertices) for one in parts)])
@@ -104,20 +94,14 @@ def _surface(objects: Sequence[PlacedMesh], side_px: int) -> _Surface:
     together = _centred(np.concatenate(positions))
     faces = [np.zeros((0, 3), dtype=np.int64)]
     faces += [one.mesh.faces + start for one, start in zip(parts, starts, strict=False)]
-    normals = [np.zeros((0, 3), dtype=np.float32)]
-    normals += [
-        vertex_normals(together[starts[index] : starts[index + 1]], one.mesh.faces)
-        for index, one in enumerate(parts)
+    attributes = [np.zeros((0, 8), dtype=np.float32)]
+    attributes += [
+        _attributes(one.mesh, together[start : start + len(one.mesh.vertices)])
+        for one, start in zip(parts, starts, strict=False)
     ]
     return _Surface(
         positions=together,
-        normals=np.concatenate(normals),
-        colors=np.concatenate([np.zeros((0, 3)), *(_colors(one.mesh) for one in parts)]).astype(
-            np.float32
-        ),
-        texture_coordinates=np.concatenate(
-            [np.zeros((0, 2), dtype=np.float32), *(_coordinates(one.mesh) for one in parts)]
-        ),
+        attributes=np.concatenate(attributes),
         faces=np.concatenate(faces).astype(np.int32),
         textures=tuple(_shrunk(one.mesh.texture, side_px) for one in parts),
         texture_of_face=np.repeat(
@@ -136,15 +120,13 @@ def _centred(positions: NDArray[np.float64]) -> NDArray[np.float32]:
     return scaled.astype(np.float32)
 
 
-def _colors(mesh: Mesh) -> NDArray[np.float64]:
-    colors = _BARE if mesh.vertex_colors is None else mesh.vertex_colors
-    return np.broadcast_to(np.asarray(colors, dtype=np.float64), mesh.vertices.shape)
-
-
-def _coordinates(mesh: Mesh) -> NDArray[np.float32]:
-    if mesh.texture_coordinates is None:
-        return np.zeros((len(mesh.vertices), 2), dtype=np.float32)
-    return mesh.texture_coordinates
+def _attributes(mesh: Mesh, positions: NDArray[np.float32]) -> NDArray[np.float32]:
+    attributes = np.zeros((len(positions), 8), dtype=np.float32)
+    attributes[:, :3] = vertex_normals(positions, mesh.faces)
+    attributes[:, 3:6] = _BARE if mesh.vertex_colors is None else mesh.vertex_colors
+    if mesh.texture_coordinates is not None:
+        attributes[:, 6:] = mesh.texture_coordinates
+    return attributes
 
 
 def _shrunk(texture: NDArray[np.uint8] | None, side_px: int) -> NDArray[np.uint8] | None:
@@ -171,9 +153,10 @@ def _draw(
     picture[:] = _BACKGROUND
     is_hit = raster.triangles >= 0
     if is_hit.any():
-        colors = _surface_colors(surface, raster, is_hit)
-        normals = _interpolated(surface.normals, surface.faces, raster, is_hit) @ axes.T
-        picture[is_hit] = np.clip(colors * _brightness(normals)[:, None] + 0.5, 0, 255)
+        attributes = _interpolated(surface, raster, is_hit)
+        colors = _textured(surface, raster.triangles[is_hit], attributes)
+        light = _brightness(attributes[:, :3] @ axes.T)
+        picture[is_hit] = np.clip(colors * light[:, None] + 0.5, 0, 255)
     return picture
 
 
@@ -186,44 +169,41 @@ def _camera_axes(azimuth_deg: float, elevation_deg: float) -> NDArray[np.float32
     return np.stack([right, np.cross(back, right), back]).astype(np.float32)
 
 
-def _surface_colors(
-    surface: _Surface, raster: Raster, is_hit: NDArray[np.bool_]
+def _textured(
+    surface: _Surface, triangles: NDArray[np.int32], attributes: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Return the colours at the pixels that show something: shape (hits, 3), 0 to 255."""
-    colors = _interpolated(surface.colors, surface.faces, raster, is_hit)
-    if all(texture is None for texture in surface.textures):
-        return colors
-    number = surface.texture_of_face[raster.triangles[is_hit]]
-    coordinates = np.zeros((*raster.triangles.shape, 2), dtype=np.float32)
-    coordinates[is_hit] = _interpolated(surface.texture_coordinates, surface.faces, raster, is_hit)
-    for index in np.unique(number):
-        texture = surface.textures[index]
-        if texture is not None:
-            chosen = number == index
-            colors[chosen] = _sampled(texture, coordinates)[is_hit][chosen]
+    colors = attributes[:, 3:6]
+    number = surface.texture_of_face[triangles]
+    for index, texture in enumerate(surface.textures):
+        chosen = np.flatnonzero(number == index)
+        if texture is not None and len(chosen):
+            colors[chosen] = _sampled(texture, attributes[chosen, 6:])
     return colors
 
 
 def _sampled(texture: NDArray[np.uint8], coordinates: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return a texture's colours at coordinates (height, width, 2), edges going on outside."""
-    height, width = texture.shape[:2]
-    x = coordinates[..., 0] * np.float32(width) - np.float32(0.5)
-    y = coordinates[..., 1] * np.float32(height) - np.float32(0.5)
+    """Return a texture's colours at coordinates (n, 2): shape (n, 3); edges go on outside."""
+    size = np.array([texture.shape[1], texture.shape[0]], dtype=np.float32)
+    # As a picture of some rows, because OpenCV takes no long columns.
+    rows = -(-len(coordinates) // _REMAP_COLUMNS)
+    places = np.zeros((rows * _REMAP_COLUMNS, 2), dtype=np.float32)
+    places[: len(coordinates)] = coordinates * size - np.float32(0.5)
+    x, y = np.ascontiguousarray(places.reshape(rows, _REMAP_COLUMNS, 2).transpose(2, 0, 1))
     sampled = cv2.remap(texture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(sampled, dtype=np.uint8)
+    return np.asarray(sampled, dtype=np.uint8).reshape(-1, 3)[: len(coordinates)]
 
 
 def _interpolated(
-    values: NDArray[np.float32],
-    faces: NDArray[np.int32],
-    raster: Raster,
-    is_hit: NDArray[np.bool_],
+    surface: _Surface, raster: Raster, is_hit: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    corners = faces[raster.triangles[is_hit]]
+    """Return the attributes at the pixels that show something: shape (hits, 8)."""
+    corners = surface.faces[raster.triangles[is_hit]]
     weights = raster.weights[is_hit]
-    total = np.take(values, corners[:, 0], axis=0) * weights[:, 0:1]
-    for corner in (1, 2):
-        total += np.take(values, corners[:, corner], axis=0) * weights[:, corner : corner + 1]
+    total = np.zeros((len(corners), 8), dtype=np.float32)
+    for corner in range(3):
+        values = np.take(surface.attributes, corners[:, corner], axis=0)
+        total += values * weights[:, corner : corner + 1]
     return total
 
 
