@@ -83,6 +83,7 @@ def server_process(folder: Path, **settings: dict[str, Any]) -> Iterator[ServerP
         "metrics": {"port": 0},
         "logging": {"format": "json"},
         "storage": {"folder": str(folder / "files")},
+        "jobs": {"database": str(folder / "jobs.sqlite")},
     }
     for name, values in settings.items():
         groups.setdefault(name, {}).update(values)
