@@ -23,6 +23,7 @@ _SAMPLES_PER_NODE = 4
 """Pixels looked at along each side of a cell."""
 
 _FEW = 256
+_BEYOND = 1e30  # deeper than any point; twice it is still a float32
 _AROUND = np.ones((3, 3), np.uint8)
 
 
@@ -136,8 +137,9 @@ def _without_flying(
     known: NDArray[np.bool_], depths: NDArray[np.float32], jump: float
 ) -> NDArray[np.bool_]:
     """Return the known pixels without those beside a jump that no square of 3 × 3 supports."""
-    farthest = cv2.dilate(np.where(known, depths, -np.inf).astype(np.float32), _AROUND)
-    nearest = cv2.erode(np.where(known, depths, np.inf).astype(np.float32), _AROUND)
+    low, high = np.where(known, depths, -_BEYOND), np.where(known, depths, _BEYOND)
+    farthest = cv2.dilate(low.astype(np.float32), _AROUND, borderValue=-_BEYOND)
+    nearest = cv2.erode(high.astype(np.float32), _AROUND, borderValue=_BEYOND)
     jumps = (farthest - nearest) > jump
     if not jumps.any():
         return known

@@ -46,8 +46,7 @@ def place_in_units(
 ) -> PlacedVertices:
     """Place a surface at a depth of about 1."""
     positions = grid.positions(sheets.nodes)
-    bulge = heights_px / _focal_length(intrinsics)
-    bulge *= min(1.0, _MOST_BULGE / float(bulge.max()))
+    bulge = _bulge(heights_px, intrinsics)
     rays = rays_through(positions, intrinsics)
     border = rays_through(sheets.border_positions, intrinsics)
     points = np.concatenate(
@@ -70,7 +69,6 @@ def place_on_points(
     Where a node has no point, its depth follows from its neighbours': the inverse depth is
     harmonic, which continues planes exactly.
     """
-    focal_length = _focal_length(intrinsics)
     front, positions = known.at_nodes(grid.positions(sheets.nodes), intrinsics, grid.stride_px)
     depths = 1 / fill_harmonically(grid, 1 / front[:, 2])
     gaps = ~np.isfinite(front[:, 2])
@@ -79,7 +77,8 @@ def place_on_points(
     far = ~np.isfinite(border[:, 2])
     inner = np.searchsorted(sheets.nodes, sheets.border_inner[far])
     border[far] = shifted(front[inner], sheets.border_positions[far] - positions[inner], intrinsics)
-    back = front * (1 + 2 * heights_px / focal_length)[:, None]
+    bulge = _bulge(heights_px, intrinsics)
+    back = front * ((1 + bulge) / (1 - bulge))[:, None]  # what bulges alike about its middle
     return PlacedVertices(
         np.concatenate([front, border, back]),
         np.concatenate([positions, sheets.border_positions, positions]),
@@ -103,5 +102,7 @@ def to_object_frame(points: NDArray[np.float64], pose: Pose) -> NDArray[np.float
     return np.clip(flipped / pose.scale, -0.5, 0.5).astype(np.float32)
 
 
-def _focal_length(intrinsics: Intrinsics) -> float:
-    return math.sqrt(intrinsics.focal_length_x_px * intrinsics.focal_length_y_px)
+def _bulge(heights_px: NDArray[np.float64], intrinsics: Intrinsics) -> NDArray[np.float64]:
+    """Return how far a surface stands off its middle, as a share of the middle's depth."""
+    bulge = heights_px / math.sqrt(intrinsics.focal_length_x_px * intrinsics.focal_length_y_px)
+    return np.asarray(bulge * min(1.0, _MOST_BULGE / float(bulge.max())), np.float64)
