@@ -346,10 +346,8 @@ async def test_nothing_is_left_of_a_removed_job(backend, other):
     job = await create(backend)
     kept = await create(backend)
     await backend.enqueue("webhooks", job.key)
-    watching = asyncio.ensure_future(first_events(other, job.key, 3))
     job = await append(backend, job)
     await backend.delete(job.key)
-    assert len(await watching) <= 2  # the events end with the job
     assert await other.load(job.key) is None
     assert await append(backend, job) is None
     assert [event async for event in other.events(job.key, 0)] == []
