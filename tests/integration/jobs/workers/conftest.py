@@ -1,0 +1,17 @@
+"""A world of jobs on a backend."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.job_worker_world import World, job_world, sqlite_place
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """Jobs in a database of this test's own."""
+    async with job_world(tmp_path, sqlite_place(tmp_path)) as made:
+        yield made
