@@ -49,6 +49,11 @@ class Observer(Protocol):
     def job_queue_changed(self, queue: str, waiting: int) -> None:
         """Report how many jobs wait in a queue now."""
 
+    def webhook_tried(self, outcome: str) -> None:
+        """Report an attempt to report a job's end: `delivered`, `refused` or `unreachable`; and
+        `gave_up` beside it when it was the last.
+        """
+
     def batch_decoded(self, model: str, objects: int) -> None:
         """Report how many objects one decoder call served."""
 

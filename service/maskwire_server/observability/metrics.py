@@ -179,6 +179,11 @@ class Metrics:
             "Child processes of workers that ended, by reason; the next job starts another.",
             ("reason",),
         )
+        self._webhooks = counter(
+            "maskwire_webhooks",
+            "Attempts to report a job's end (delivered, refused, unreachable); reports given up.",
+            ("outcome",),
+        )
         self._job_queue_depth = Gauge(
             "maskwire_job_queue_depth",
             "Jobs that wait in a queue, of all servers.",
@@ -271,6 +276,10 @@ class Metrics:
     def job_queue_changed(self, queue: str, waiting: int) -> None:
         """Record how many jobs wait."""
         self._job_queue_depth.labels(queue).set(waiting)
+
+    def webhook_tried(self, outcome: str) -> None:
+        """Count an attempt to report a job's end."""
+        self._webhooks.labels(outcome).inc()
 
     def batch_decoded(self, model: str, objects: int) -> None:
         """Record the size of a decoder's batch."""

@@ -166,6 +166,8 @@ class JobLedger:
                 else machine.cancel_requested(job, self._now())
             )
             if await self._apply(change):
+                # A worker would do so too, but only when the job's turn comes.
+                await self._queue_report(change.job)
                 return change.job
 
     # For workers.
@@ -289,9 +291,13 @@ class JobLedger:
 
     async def _finish(self, delivery: Delivery, job: Job | None) -> None:
         """Take a job that is done out of its queue, once the report of its end is queued."""
-        if job is not None and job.webhook is not None and job.webhook.next_attempt_time:
-            await self._backend.enqueue(WEBHOOK_QUEUE, job.key)
+        if job is not None:
+            await self._queue_report(job)
         await self._backend.settle(delivery)
+
+    async def _queue_report(self, job: Job) -> None:
+        if job.webhook is not None and job.webhook.next_attempt_time is not None:
+            await self._backend.enqueue(WEBHOOK_QUEUE, job.key)
 
     async def _apply(self, change: machine.Transition) -> bool:
         is_written = await self._backend.append(change.job, change.event)
