@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from uuid import uuid4
 
 import nats.errors
@@ -33,6 +34,7 @@ from .streams import Streams
 WRONG_LAST_SEQUENCE = (10071, 10164)
 """The server's codes for: another message came in between."""
 
+_GONE_ALREADY = (10043, 10057)
 _WRITE_ID = "Maskwire-Write-Id"
 _REMEMBERED_JOBS = 4096
 _BATCH = 256
@@ -82,6 +84,8 @@ class Journal:
     async def append(self, job: Job, event: JobEvent) -> bool:
         """Write the next record; False where the job is not at the version before it."""
         before = event.sequence - 1
+        if before < 1:
+            return False
         version, position = self._seen.get(job.key, (0, 0))
         if version != before:
             entry = await self.load(job.key)
@@ -91,17 +95,29 @@ class Journal:
         return await self._write(job, event, follows=position)
 
     async def delete(self, key: JobKey) -> None:
-        """Remove a job's record and events."""
+        """Remove a job's record and events.
+
+        The record goes last: what is left by a crash in between is the job as it was. One by one,
+        because nats-server 2.9 makes all consumers skip what they have not read when a subject is
+        purged.
+        """
         self._seen.pop(key, None)
-
-        async def purge(jetstream: JetStreamContext) -> None:
-            stream = await self._streams.jobs(jetstream)
-            await jetstream.purge_stream(stream, subject=self._names.job(key))
-
-        await self._connection.call(purge)
+        while (last := await self._get(key, after=None)) is not None:
+            position = 0
+            while position < last.position:
+                first = await self._get(key, after=position)
+                if first is None:
+                    break
+                position = first.position
+                await self._connection.call(partial(self._remove, position=position))
+        client = await self._connection.client()
+        with suppress(
+            nats.errors.Error
+        ):  # watchers that do not hear of it look again by themselves
+            await client.publish(self._names.changes(key))
 
     async def follow(self, key: JobKey, after_sequence: int) -> AsyncGenerator[JobEvent, None]:
-        """Yield a job's events after a sequence, then those to come, until closed by either side.
+        """Yield a job's events after a sequence, then those to come, until it is gone or we close.
 
         The server says that there is something new; what it is, is read from the stream, after the
         position of the last. So nothing is lost or repeated, whatever happens to the connection.
@@ -109,7 +125,7 @@ class Journal:
         if await self.load(key) is None:
             return
         changed = asyncio.Event()
-        position = 0
+        sequence, position = 0, 0
         with self._connection.waking(changed):
             async with self._told(key, changed):
                 while not self._connection.is_closed:
@@ -117,12 +133,15 @@ class Journal:
                     try:
                         async with aclosing(self._since(key, position)) as entries:
                             async for entry in entries:
-                                position = entry.position
-                                if entry.event.sequence > after_sequence:
-                                    after_sequence = entry.event.sequence
+                                if entry.event.sequence <= sequence:
+                                    return  # the job was removed and made again
+                                sequence, position = entry.event.sequence, entry.position
+                                if sequence > after_sequence:
                                     yield entry.event
-                    except MaskwireError as error:
-                        _log.debug("a job's events cannot be read now", error=error.message)
+                        if not changed.is_set() and await self._get(key, after=None) is None:
+                            return
+                    except MaskwireError:
+                        pass  # the log has it; look again once there is a connection
                     await _wait(changed, _LOOK_AGAIN_S)
 
     async def newest(self, subject: str) -> AsyncGenerator[Entry, None]:
@@ -193,17 +212,20 @@ class Journal:
                 client = await self._connection.client()
                 batch, size = Batch(consumer), min(left, _BATCH)
                 with self._mailbox.receiving(batch) as reply:
-                    await request_messages(client, stream, consumer, reply, batch=size, wait_s=0)
+                    await request_messages(client, stream, consumer, reply, batch=size, wait_s=1)
                     for _ in range(size):
                         message = await batch.next(_BATCH_TIMEOUT_S)
-                        if message is None:  # the rest was deleted meanwhile
+                        if message is None:  # the rest was removed meanwhile
                             return
-                        left = message.metadata.num_pending
+                        left -= 1
                         entry = _entry_of_delivered(message)
                         if entry is not None:
                             yield entry
         finally:
             self._connection.spawn(self._connection.drop_consumer(stream, consumer))
+
+    async def _remove(self, jetstream: JetStreamContext, position: int) -> None:
+        await remove_message(jetstream, self._names.jobs_stream, position)
 
     async def _make_reader(
         self, jetstream: JetStreamContext, subject: str, policy: DeliverPolicy
@@ -241,6 +263,22 @@ class Journal:
         self._seen.move_to_end(key)
         if len(self._seen) > _REMEMBERED_JOBS:
             self._seen.popitem(last=False)
+
+
+async def remove_message(jetstream: JetStreamContext, stream: str, position: int) -> None:
+    """Remove a message of a stream, if it is there."""
+    try:
+        await jetstream.delete_msg(stream, position)
+    except APIError as error:
+        if error.err_code not in _GONE_ALREADY:
+            raise
+
+
+async def last_message(
+    jetstream: JetStreamContext, stream: str, subject: str
+) -> RawStreamMsg | None:
+    """Return the last message of a subject."""
+    return await _message(jetstream, stream, subject, None)
 
 
 async def _message(

@@ -27,17 +27,17 @@ async def newest_page(
         MaskwireError: `INVALID_ARGUMENT` for a page token that no page gave.
     """
     before = _age_of_token(page_token)
-    kept: list[tuple[_Age, Job]] = []
+    oldest_first: list[_Age] = []
+    kept: dict[_Age, Job] = {}
     async for entry in entries:
         age = _age(entry.job)
-        if not wanted.takes(entry.job) or (before is not None and age >= before):
+        if age in kept or not wanted.takes(entry.job) or (before is not None and age >= before):
             continue
-        if len(kept) <= page_size:
-            heapq.heappush(kept, (age, entry.job))
-        elif age > kept[0][0]:
-            heapq.heapreplace(kept, (age, entry.job))
-    kept.sort(key=lambda item: item[0], reverse=True)
-    jobs = tuple(job for _, job in kept[:page_size])
+        kept[age] = entry.job
+        heapq.heappush(oldest_first, age)
+        if len(kept) > page_size + 1:
+            del kept[heapq.heappop(oldest_first)]
+    jobs = tuple(kept[age] for age in sorted(kept, reverse=True)[:page_size])
     token = _token(jobs[-1]) if len(kept) > page_size else ""
     return JobPage(jobs, token)
 

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -19,13 +20,13 @@ import nats.errors
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import DEFAULT_PREFIX, ConsumerInfo, Header
-from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import APIError
 
 from ...domain.errors import MaskwireError
 from ...domain.jobs.backend import Delivery
 from ...domain.jobs.job import Job, JobKey
-from .connection import NO_MESSAGE, NatsConnection
-from .journal import WRONG_LAST_SEQUENCE
+from .connection import NatsConnection
+from .journal import WRONG_LAST_SEQUENCE, last_message, remove_message
 from .mailbox import GIVE_BACK, FirstMessage, Mailbox, request_messages
 from .names import WORKERS, Names
 from .streams import Streams
@@ -96,14 +97,16 @@ class Queues:
         request_s = 0.0
         while turned:
             left = ends - time.monotonic()
-            if await self._connection.connected(max(left, 0.0)) is None:
-                return None
             try:
+                if await self._connection.connected(max(left, 0.0)) is None:
+                    return None
                 if len(turned) > 1 and request_s == 0:
                     delivery = await self._look(turned)
                 else:
                     delivery = await self._request(turned, request_s)
             except MaskwireError:
+                if self._connection.is_closed:
+                    return None
                 if self._connection.is_up:
                     raise
                 continue
@@ -133,6 +136,14 @@ class Queues:
         await self._answer(handout, _SETTLED)
         handout.is_over = True
 
+        # In a cluster the message is still there for a moment after it was acknowledged; a new
+        # place for the same job would be refused, and lost.
+        async def remove(jetstream: JetStreamContext) -> None:
+            stream = self._names.queue_stream(delivery.queue)
+            await remove_message(jetstream, stream, handout.position)
+
+        await self._connection.call(remove)
+
     async def release(self, delivery: Delivery, delay: timedelta) -> None:
         """See `JobBackend`; as `settle` otherwise."""
         handout = _handout(delivery)
@@ -152,14 +163,11 @@ class Queues:
         async def look(jetstream: JetStreamContext) -> int:
             stream = await self._streams.queue(jetstream, job.queue)
             consumer = await jetstream.consumer_info(stream, WORKERS)
-            try:
-                message = await jetstream.get_last_msg(stream, place)
-            except NotFoundError as error:
-                if error.err_code != NO_MESSAGE:
-                    raise
+            message = await last_message(jetstream, stream, place)
+            if message is None or message.seq is None:
                 return 0
             delivered = 0 if consumer.delivered is None else consumer.delivered.stream_seq
-            ahead = (message.seq or 0) - delivered - 1
+            ahead = message.seq - delivered - 1
             return max(0, min(ahead, _waiting(consumer) - 1))
 
         return await self._connection.call(look)
@@ -182,16 +190,14 @@ class Queues:
     async def delete(self, key: JobKey) -> None:
         """Remove a job's places in all queues."""
 
-        async def purge(queue: str) -> None:
-            place = self._names.place(queue, key)
+        async def remove(queue: str, jetstream: JetStreamContext) -> None:
+            stream = await self._streams.queue(jetstream, queue)
+            message = await last_message(jetstream, stream, self._names.place(queue, key))
+            if message is not None and message.seq is not None:
+                await remove_message(jetstream, stream, message.seq)
 
-            async def attempt(jetstream: JetStreamContext) -> None:
-                stream = await self._streams.queue(jetstream, queue)
-                await jetstream.purge_stream(stream, subject=place)
-
-            await self._connection.call(attempt)
-
-        await asyncio.gather(*(purge(queue) for queue in await self._queues()))
+        for queue in await self._queues():
+            await self._connection.call(partial(remove, queue))
 
     async def _queues(self) -> Sequence[str]:
         """Return the queues that there are streams of."""
@@ -233,9 +239,7 @@ class Queues:
     async def _request(self, queues: Sequence[str], wait_s: float) -> Delivery | None:
         """Return the first job that comes from any of some queues; others are given back."""
         for queue in queues:
-            await self._connection.call(
-                lambda jetstream, queue=queue: self._streams.queue(jetstream, queue)  # type: ignore[misc]
-            )
+            await self._connection.call(partial(self._streams.queue, queue=queue))
         began = time.monotonic()
         streams = [self._names.queue_stream(queue) for queue in queues]
         first = FirstMessage(streams)
