@@ -11,19 +11,40 @@ Everything public is here; `errors` draws the tree of exceptions. The command li
 
 from . import errors
 from ._async_client import AsyncClient
+from ._async_job_results import (
+    AsyncBodiesResult,
+    AsyncJobResult,
+    AsyncObjectsResult,
+    AsyncTrackedVideoResult,
+)
+from ._async_job_watch import AsyncJobWatch, AsyncReconstruction
 from ._async_session import AsyncSession
 from ._async_streaming import AsyncResultStream
 from ._async_video import AsyncVideoTrack
 from ._channel import Tls
 from ._client import Client
+from ._job_results import BodiesResult, JobResult, ObjectsResult, TrackedVideoResult
+from ._job_watch import JobWatch, Reconstruction
 from ._session import Session
 from ._streaming import ResultStream
 from ._video import VideoTrack
 from .automatic import AutoSegmentUpdate
+from .body_keypoints import BodyKeypoint
 from .errors import MaskwireError
 from .frames import Camera, Frame, FrameInput, ImageFolder, VideoFile, paced
 from .geometry import Box, BoxLabel, ImageSize, NormalizedBox, Point, PointLabel
 from .images import EncodedImage, ImageInput, ImageReference, encode_image, load_image
+from .jobs import (
+    AutoSegmentCall,
+    Job,
+    JobCall,
+    JobEvent,
+    JobState,
+    SegmentCall,
+    TrackVideoCall,
+    WebhookDelivery,
+    WebhookState,
+)
 from .masks import (
     CocoRle,
     CocoRleCounts,
@@ -45,7 +66,20 @@ from .options import (
     Rendering,
     RenderingStyle,
 )
-from .prompts import BoxLike, MaskPrompt, PointLike, Text
+from .prompts import BoxLike, MaskPrompt, PointLike, PromptLike, Text
+from .reconstruction import (
+    Artifact,
+    ArtifactKind,
+    CameraIntrinsics,
+    Keypoint,
+    MapInput,
+    ObjectMask,
+    ReconstructBodiesCall,
+    ReconstructedBody,
+    ReconstructedObject,
+    ReconstructObjectsCall,
+    SceneAlignment,
+)
 from .results import (
     Capability,
     ImageInfo,
@@ -84,16 +118,28 @@ from .videos import (
 )
 
 __all__ = [
+    "Artifact",
+    "ArtifactKind",
+    "AsyncBodiesResult",
     "AsyncClient",
+    "AsyncJobResult",
+    "AsyncJobWatch",
+    "AsyncObjectsResult",
+    "AsyncReconstruction",
     "AsyncResultStream",
     "AsyncSession",
+    "AsyncTrackedVideoResult",
     "AsyncVideoTrack",
+    "AutoSegmentCall",
     "AutoSegmentOptions",
     "AutoSegmentUpdate",
+    "BodiesResult",
+    "BodyKeypoint",
     "Box",
     "BoxLabel",
     "BoxLike",
     "Camera",
+    "CameraIntrinsics",
     "Capability",
     "Client",
     "CocoRle",
@@ -115,8 +161,16 @@ __all__ = [
     "ImageInput",
     "ImageReference",
     "ImageSize",
+    "Job",
+    "JobCall",
+    "JobEvent",
+    "JobResult",
+    "JobState",
+    "JobWatch",
+    "Keypoint",
     "LoadState",
     "LostFrame",
+    "MapInput",
     "Mask",
     "MaskEncoding",
     "MaskLogits",
@@ -125,7 +179,9 @@ __all__ = [
     "Model",
     "ModelReference",
     "NormalizedBox",
+    "ObjectMask",
     "ObjectState",
+    "ObjectsResult",
     "OverlayVideo",
     "Picture",
     "PictureFormat",
@@ -138,11 +194,19 @@ __all__ = [
     "Postprocess",
     "ProcessingInfo",
     "PromptKind",
+    "PromptLike",
     "Reconnect",
+    "ReconstructBodiesCall",
+    "ReconstructObjectsCall",
+    "ReconstructedBody",
+    "ReconstructedObject",
+    "Reconstruction",
     "Rendering",
     "RenderingStyle",
     "ResultStream",
+    "SceneAlignment",
     "ScoreKind",
+    "SegmentCall",
     "SegmentationResult",
     "Session",
     "SessionSeed",
@@ -153,13 +217,17 @@ __all__ = [
     "Tls",
     "TrackDirection",
     "TrackProgress",
+    "TrackVideoCall",
     "TrackedMask",
+    "TrackedVideoResult",
     "VideoFile",
     "VideoFrame",
     "VideoInfo",
     "VideoInput",
     "VideoSummary",
     "VideoTrack",
+    "WebhookDelivery",
+    "WebhookState",
     "encode_image",
     "errors",
     "load_image",

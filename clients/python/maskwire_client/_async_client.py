@@ -11,7 +11,7 @@ import grpc
 from maskwire.v1 import model_pb2, model_pb2_grpc, segmentation_pb2, segmentation_pb2_grpc
 
 from . import _auto_messages, _requests, _responses
-from ._async_client_files import AsyncFileCalls
+from ._async_client_jobs import AsyncJobCalls
 from ._async_client_sessions import AsyncStreamingCalls, open_channel
 from ._auto_stream import AsyncAutoSegmentStream
 from ._calls import Attempt, Pause, Steps, call_steps, segment_steps
@@ -32,7 +32,7 @@ from .results import Model, SegmentationResult
 _ResponseT = TypeVar("_ResponseT", bound=Any)
 
 
-class AsyncClient(AsyncStreamingCalls, AsyncFileCalls):
+class AsyncClient(AsyncStreamingCalls, AsyncJobCalls):
     """A connection to a Maskwire server, for any number of tasks of one event loop.
 
     It does what `Client` does and takes the same arguments; make it inside the running loop and

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from maskwire.v1 import file_pb2, mask_pb2, segmentation_pb2
 
 from ._enums import to_wire
-from ._requests import bytes_source, postprocess_message, reference_source, rendering_message
+from ._requests import image_source, postprocess_message, rendering_message
 from ._responses import mask_result, picture_result, processing_info
 from .automatic import AutoSegmentUpdate
 from .images import EncodedImage, ImageReference
@@ -21,16 +21,16 @@ from .results import SegmentationResult
 class AutoSegmentArguments:
     """What `auto_segment` takes besides the image; documented there."""
 
-    options: AutoSegmentOptions | None
-    model: str
-    encoding: MaskEncoding
-    include_scores: bool
-    include_boxes: bool
-    include_logits: bool
-    postprocess: Postprocess | None
-    renderings: Sequence[Rendering]
-    delivery: Delivery
-    inference_size_px: int | None
+    options: AutoSegmentOptions | None = None
+    model: str = ""
+    encoding: MaskEncoding = MaskEncoding.COCO_RLE
+    include_scores: bool = True
+    include_boxes: bool = False
+    include_logits: bool = False
+    postprocess: Postprocess | None = None
+    renderings: Sequence[Rendering] = ()
+    delivery: Delivery = Delivery.INLINE
+    inference_size_px: int | None = None
 
 
 def auto_segment_request(arguments: AutoSegmentArguments) -> segmentation_pb2.AutoSegmentRequest:
@@ -76,10 +76,7 @@ def stream_auto_segment_request(
         ValueError: A number is none that the message can hold.
     """
     request = auto_segment_request(arguments)
-    if isinstance(image, ImageReference):
-        request.image.CopyFrom(reference_source(image))
-    else:
-        request.image.CopyFrom(bytes_source(image))
+    request.image.CopyFrom(image_source(image))
     return segmentation_pb2.StreamAutoSegmentRequest(request=request)
 
 

@@ -19,7 +19,9 @@ IDEMPOTENT_METHODS: tuple[tuple[str, str | None], ...] = (
     ("maskwire.v1.FileService", "GetFile"),
     ("maskwire.v1.FileService", "ListFiles"),
     ("maskwire.v1.FileService", "CreateDownloadUrl"),
+    ("maskwire.v1.JobService", "SubmitJob"),
     ("maskwire.v1.JobService", "GetJob"),
+    ("maskwire.v1.JobService", "GetJobResult"),
     ("maskwire.v1.JobService", "ListJobs"),
     ("maskwire.v1.JobService", "CancelJob"),
 )

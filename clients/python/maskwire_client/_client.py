@@ -14,7 +14,7 @@ from . import _auto_messages, _requests, _responses
 from ._auto_stream import AutoSegmentStream
 from ._calls import Attempt, Pause, Steps, call_steps, segment_steps
 from ._channel import Tls
-from ._client_files import FileCalls
+from ._client_jobs import JobCalls
 from ._client_sessions import StreamingCalls, open_channel
 from ._configuration import (
     DEFAULT_MAX_MESSAGE_BYTES,
@@ -31,7 +31,7 @@ from .results import Model, SegmentationResult
 _ResponseT = TypeVar("_ResponseT", bound=Any)
 
 
-class Client(StreamingCalls, FileCalls):
+class Client(StreamingCalls, JobCalls):
     """A connection to a Maskwire server, for any number of threads.
 
     It connects at the first call, reconnects by itself, and is closed by `close` or at the end of a

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, Protocol, TypeAlias
 
 from maskwire.v1 import file_pb2
 
@@ -115,6 +115,13 @@ def upload_source(
     return UploadSource(taken, description, is_resumed=upload_id is not None)
 
 
+class Sink(Protocol):
+    """Whatever takes bytes."""
+
+    def write(self, data: bytes, /) -> int:
+        """Take the next bytes; return how many they are."""
+
+
 @dataclass(slots=True)
 class Download:
     """A download in progress: where its bytes go, and how many are there.
@@ -125,7 +132,7 @@ class Download:
         file: What the file is, once the server has said it.
     """
 
-    sink: BinaryIO
+    sink: Sink
     position: int = 0
     file: file_pb2.StoredFile | None = None
     _hasher: Any = field(default_factory=hashlib.sha256)
@@ -133,6 +140,12 @@ class Download:
     def request(self, name: str) -> file_pb2.DownloadFileRequest:
         """Return the request for the bytes that are missing."""
         return file_pb2.DownloadFileRequest(name=name, offset_bytes=self.position)
+
+    def resume(self, held: BinaryIO) -> None:
+        """Go on after bytes of an earlier download, which are read, and left at their end."""
+        while block := held.read(CHUNK_BYTES):
+            self._hasher.update(block)
+            self.position += len(block)
 
     def take(self, answer: file_pb2.DownloadFileResponse) -> None:
         """Take a message of the stream."""

@@ -1,4 +1,4 @@
-"""Decides whether, where and when a session that lost its connection opens another."""
+"""Decides whether, where and when a session or watch that lost its connection opens another."""
 
 from __future__ import annotations
 
@@ -38,6 +38,11 @@ class Reconnection:
         growing: float = self._policy.initial_backoff_s * 2.0 ** (self._attempts - 2)
         return min(growing, self._policy.max_backoff_s)
 
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether no more attempts are to be made."""
+        return self._policy is None or self._attempts >= self._policy.max_attempts
+
     def allows(self, error: MaskwireError, *, was_announced: bool) -> bool:
         """Whether there should be another attempt.
 
@@ -45,7 +50,7 @@ class Reconnection:
             error: What the connection ended with.
             was_announced: Whether a drain notice came before.
         """
-        if self._policy is None or self._attempts >= self._policy.max_attempts:
+        if self._policy is None or self.is_exhausted:
             return False
         self.is_asleep = isinstance(error, errors.DeadlineExceeded)
         if was_announced or self.is_asleep or isinstance(error, _PASSING):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maskwire.v1 import (
     file_pb2,
@@ -31,28 +32,28 @@ from .masks import (
     PolygonMask,
 )
 from .options import Delivery, MaskEncoding, Postprocess, Rendering
-from .prompts import BoxLike, MaskPrompt, PointLike, Text
+from .prompts import BoxLike, MaskPrompt, PointLike, PromptLike, Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentArguments:
     """What `segment` takes besides the image; documented there."""
 
-    points: Sequence[PointLike]
-    boxes: Sequence[BoxLike]
-    masks: Sequence[MaskPrompt]
-    texts: Sequence[Text | str]
-    model: str
-    encoding: MaskEncoding
-    return_multiple_masks: bool
-    max_masks: int | None
-    include_scores: bool
-    include_boxes: bool
-    include_logits: bool
-    postprocess: Postprocess | None
-    renderings: Sequence[Rendering]
-    delivery: Delivery
-    inference_size_px: int | None
+    points: Sequence[PointLike] = ()
+    boxes: Sequence[BoxLike] = ()
+    masks: Sequence[MaskPrompt] = ()
+    texts: Sequence[Text | str] = ()
+    model: str = ""
+    encoding: MaskEncoding = MaskEncoding.COCO_RLE
+    return_multiple_masks: bool = False
+    max_masks: int | None = None
+    include_scores: bool = True
+    include_boxes: bool = False
+    include_logits: bool = False
+    postprocess: Postprocess | None = None
+    renderings: Sequence[Rendering] = ()
+    delivery: Delivery = Delivery.INLINE
+    inference_size_px: int | None = None
 
 
 def segment_request(arguments: SegmentArguments) -> segmentation_pb2.SegmentImageRequest:
@@ -81,6 +82,11 @@ def segment_request(arguments: SegmentArguments) -> segmentation_pb2.SegmentImag
         delivery=to_wire(file_pb2.Delivery, arguments.delivery),
         inference_size_px=arguments.inference_size_px,
     )
+
+
+def image_source(image: EncodedImage | ImageReference) -> image_pb2.ImageSource:
+    """Return the source that carries the image itself, or says where it is."""
+    return reference_source(image) if isinstance(image, ImageReference) else bytes_source(image)
 
 
 def bytes_source(image: EncodedImage) -> image_pb2.ImageSource:
@@ -126,6 +132,25 @@ def prompt_messages(
     ]
 
 
+def prompt_message(prompt: PromptLike) -> prompt_pb2.Prompt:
+    """Return the message of one prompt of any kind.
+
+    Raises:
+        TypeError: It is no prompt.
+        ValueError: As for `prompt_messages`.
+    """
+    match prompt:
+        case Point():
+            return prompt_messages([prompt], (), ())[0]
+        case Box():
+            return prompt_messages((), [prompt], ())[0]
+        case MaskPrompt():
+            return prompt_messages((), (), [prompt])[0]
+        case Text():
+            return prompt_messages((), (), (), [prompt])[0]
+    raise TypeError(f"a prompt is a Point, Box, MaskPrompt or Text, not {type(prompt).__name__}")
+
+
 def _point_prompt(point: Point) -> prompt_pb2.Prompt:
     return prompt_pb2.Prompt(
         point=prompt_pb2.PointPrompt(
@@ -161,6 +186,16 @@ def _mask_prompt(prompt: MaskPrompt) -> prompt_pb2.MaskPrompt:
         mask = _best_form(mask)
     if isinstance(mask, MaskLogits):
         return prompt_pb2.MaskPrompt(logits=logits_message(mask))
+    return prompt_pb2.MaskPrompt(encoded=mask_message(mask))
+
+
+def mask_message(mask: NDArray[np.bool_] | EncodedMask) -> mask_pb2.EncodedMask:
+    """Return the message of a bitmap or an encoded mask.
+
+    Raises:
+        TypeError: It is neither.
+        ValueError: The bitmap is not bool of shape (height, width), or empty.
+    """
     if isinstance(mask, np.ndarray):
         if mask.ndim != 2 or mask.dtype != np.bool_ or mask.size == 0:
             raise ValueError(
@@ -169,7 +204,7 @@ def _mask_prompt(prompt: MaskPrompt) -> prompt_pb2.MaskPrompt:
             )
         # PNG is never much larger than the bitmap; run lengths of a noisy mask are.
         mask = PngMask.encode(mask)
-    return prompt_pb2.MaskPrompt(encoded=encoded_mask_message(mask))
+    return encoded_mask_message(mask)
 
 
 def _best_form(mask: Mask) -> EncodedMask | MaskLogits:

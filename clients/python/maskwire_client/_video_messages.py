@@ -37,21 +37,21 @@ _URI = re.compile(r"(https?|s3|gs|az):", re.IGNORECASE)
 class VideoArguments:
     """What `track_video` takes besides the video; documented there."""
 
-    points: Sequence[PointLike]
-    boxes: Sequence[BoxLike]
-    masks: Sequence[MaskPrompt]
-    texts: Sequence[Text | str]
-    model: str
-    direction: TrackDirection
-    start_frame: int
-    end_frame: int | None
-    stride: int | None
-    encoding: MaskEncoding
-    include_scores: bool
-    include_boxes: bool
-    postprocess: Postprocess | None
-    render_overlay: bool
-    delivery: Delivery
+    points: Sequence[PointLike] = ()
+    boxes: Sequence[BoxLike] = ()
+    masks: Sequence[MaskPrompt] = ()
+    texts: Sequence[Text | str] = ()
+    model: str = ""
+    direction: TrackDirection = TrackDirection.FORWARD
+    start_frame: int = 0
+    end_frame: int | None = None
+    stride: int | None = None
+    encoding: MaskEncoding = MaskEncoding.COCO_RLE
+    include_scores: bool = True
+    include_boxes: bool = False
+    postprocess: Postprocess | None = None
+    render_overlay: bool = False
+    delivery: Delivery = Delivery.INLINE
 
 
 def track_video_request(
@@ -113,19 +113,29 @@ class VideoReader:
             self.progress = TrackProgress(progress.frames_done, progress.frames_total)
         match response.WhichOneof("message"):
             case "video":
-                self.info = _info(response.video)
+                self.info = video_info(response.video)
             case "frame":
                 return self._frame(response.frame)
             case "summary":
-                self.summary = _summary(response.summary)
+                self.summary = video_summary(response.summary)
         return None
 
     def _frame(self, frame: video_pb2.VideoFrameResult) -> VideoFrame:
         if self.info is None:
             raise InternalError("the server sent a frame before it described the video")
-        masks = self._memory.resolve(frame.masks, self.info.size)
-        time_s = frame.presentation_time.ToTimedelta() / timedelta(seconds=1)
-        return VideoFrame(frame.frame_index, time_s, masks, self.progress)
+        return video_frame(frame, self.info, self._memory, self.progress)
+
+
+def video_frame(
+    frame: video_pb2.VideoFrameResult,
+    info: VideoInfo,
+    memory: MaskMemory,
+    progress: TrackProgress,
+) -> VideoFrame:
+    """Return a frame with its masks at full size; `memory` holds those of the frames before."""
+    time_s = frame.presentation_time.ToTimedelta() / timedelta(seconds=1)
+    masks = memory.resolve(frame.masks, info.size)
+    return VideoFrame(frame.frame_index, time_s, masks, progress)
 
 
 def _source(video: VideoInput) -> video_pb2.VideoSource:
@@ -147,7 +157,8 @@ def _source(video: VideoInput) -> video_pb2.VideoSource:
     return video_pb2.VideoSource(data=data)
 
 
-def _info(message: video_pb2.VideoInfo) -> VideoInfo:
+def video_info(message: video_pb2.VideoInfo) -> VideoInfo:
+    """Return what a video is."""
     return VideoInfo(
         size=size_result(message.size),
         frame_count=message.frame_count,
@@ -157,7 +168,8 @@ def _info(message: video_pb2.VideoInfo) -> VideoInfo:
     )
 
 
-def _summary(message: video_pb2.TrackVideoSummary) -> VideoSummary:
+def video_summary(message: video_pb2.TrackVideoSummary) -> VideoSummary:
+    """Return the end of a tracked video."""
     content = message.overlay_video
     has_data = content.WhichOneof("content") == "data"
     overlay = OverlayVideo(

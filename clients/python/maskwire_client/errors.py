@@ -6,7 +6,9 @@
      ├─ NotFound                   `resource` is not held or not served
      │   ├─ ImageNotFound          an image digest; `segment` sends the bytes then by itself
      │   ├─ ModelNotFound          a model name
-     │   └─ StoredFileNotFound     a stored file
+     │   ├─ StoredFileNotFound     a stored file
+     │   └─ JobNotFound            a job
+     ├─ AlreadyExists              the request's identifier was used with another request
      ├─ FailedPrecondition         valid, but not here: the message says what would help
      │   └─ UnsupportedByModel     the model cannot serve such prompts
      ├─ ResourceExhausted          a limit is reached: `retry_after` where waiting helps
@@ -17,6 +19,8 @@
      ├─ Cancelled                  the call was cancelled
      ├─ FrameDropped               a session's frame has no answer of its own
      ├─ DataLoss                   a file is broken in the middle
+     ├─ JobFailed                  a job failed for good: `job_name`, and `cause` says why
+     ├─ JobCancelled               a job was cancelled: `job_name`
      ├─ Unauthenticated            no valid credentials
      ├─ PermissionDenied           the credentials do not allow it
      ├─ Unimplemented              the server does not serve this call (yet)
@@ -32,6 +36,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 __all__ = [
+    "AlreadyExists",
     "Cancelled",
     "ConnectionLost",
     "DataLoss",
@@ -42,6 +47,9 @@ __all__ = [
     "ImageNotFound",
     "InternalError",
     "InvalidArgument",
+    "JobCancelled",
+    "JobFailed",
+    "JobNotFound",
     "MaskwireError",
     "ModelNotFound",
     "NotFound",
@@ -128,6 +136,14 @@ class StoredFileNotFound(NotFound):
     """No stored file of this name belongs to the caller."""
 
 
+class JobNotFound(NotFound):
+    """No job of this name belongs to the caller, or it has expired."""
+
+
+class AlreadyExists(MaskwireError):
+    """The identifier of the request was used with another request before."""
+
+
 class FailedPrecondition(MaskwireError):
     """The request is valid, but this server cannot serve it; the message says what would help."""
 
@@ -169,6 +185,39 @@ class FrameDropped(MaskwireError):
 
 class DataLoss(MaskwireError):
     """A file is broken in the middle; what came before the error is good."""
+
+
+class JobFailed(MaskwireError):
+    """A job failed for good, in all its attempts; message, status and reason are its cause's.
+
+    Attributes:
+        job_name: The job, `jobs/...`.
+        cause: What the call itself would have raised, had it not been queued.
+    """
+
+    def __init__(self, job_name: str, cause: MaskwireError) -> None:
+        super().__init__(
+            cause.message,
+            status=cause.status,
+            reason=cause.reason,
+            request_id=cause.request_id,
+            violations=cause.violations,
+            resource=cause.resource,
+        )
+        self.job_name = job_name
+        self.cause = cause
+
+
+class JobCancelled(MaskwireError):
+    """A job was cancelled, so it has no result.
+
+    Attributes:
+        job_name: The job, `jobs/...`.
+    """
+
+    def __init__(self, job_name: str) -> None:
+        super().__init__(f"{job_name} was cancelled", status="CANCELLED", resource=job_name)
+        self.job_name = job_name
 
 
 class Unauthenticated(MaskwireError):

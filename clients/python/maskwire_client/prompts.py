@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .geometry import Box, Point
 from .masks import EncodedMask, Mask, MaskLogits
 
-__all__ = ["BoxLike", "MaskPrompt", "PointLike", "Text"]
+__all__ = ["BoxLike", "MaskPrompt", "PointLike", "PromptLike", "Text"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,3 +54,6 @@ PointLike: TypeAlias = Point | tuple[float, float]
 
 BoxLike: TypeAlias = Box | tuple[float, float, float, float]
 """A `Box`, or x_min, y_min, x_max and y_max of one."""
+
+PromptLike: TypeAlias = Point | Box | MaskPrompt | Text
+"""A prompt of any kind."""

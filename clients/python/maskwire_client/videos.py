@@ -20,6 +20,7 @@ __all__ = [
     "OverlayVideo",
     "TrackDirection",
     "TrackProgress",
+    "TrackedVideo",
     "VideoFrame",
     "VideoInfo",
     "VideoInput",
@@ -134,3 +135,19 @@ class VideoSummary:
     info: ProcessingInfo
     overlay: OverlayVideo | None = None
     decode_error: MaskwireError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TrackedVideo:
+    """What a queued `track_video` made; `TrackedVideoResult` also reads the frames.
+
+    Attributes:
+        video: What the video is.
+        summary: The end.
+        file: The frames, each a message of the contract (`VideoFrameResult`) in protobuf's
+            delimited form.
+    """
+
+    video: VideoInfo
+    summary: VideoSummary
+    file: StoredFile

@@ -9,10 +9,12 @@ import pytest
 import maskwire_client
 from maskwire.v1 import (
     file_pb2,
+    job_pb2,
     mask_pb2,
     model_pb2,
     prompt_pb2,
     realtime_pb2,
+    reconstruction_pb2,
     rendering_pb2,
     video_pb2,
 )
@@ -34,6 +36,10 @@ PAIRS = [
     (realtime_pb2.DropReason, maskwire_client.DropReason, True),
     (realtime_pb2.ObjectState, maskwire_client.ObjectState, True),
     (video_pb2.TrackDirection, maskwire_client.TrackDirection, False),
+    (job_pb2.JobState, maskwire_client.JobState, True),
+    (job_pb2.WebhookState, maskwire_client.WebhookState, True),
+    (reconstruction_pb2.ArtifactKind, maskwire_client.ArtifactKind, True),
+    (reconstruction_pb2.BodyKeypoint, maskwire_client.BodyKeypoint, False),
 ]
 
 

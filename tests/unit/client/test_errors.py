@@ -61,7 +61,15 @@ def test_a_reason_never_contradicts_its_status() -> None:
 
 
 def test_every_exception_has_an_exit_code_and_every_code_is_documented() -> None:
-    codes = {exit_code_for(kind("failed")) for kind in exception_classes().values()}
+    kinds = [kind for kind in exception_classes().values() if kind is not errors.JobFailed]
+    codes = {exit_code_for(kind("failed")) for kind in kinds}
     assert codes | {ExitCode.OK, ExitCode.USAGE} == set(ExitCode) == set(DESCRIPTIONS)
     for code in ExitCode:
         assert f"{code.value}: " in epilog()
+
+
+def test_a_failed_job_has_the_exit_code_of_what_failed() -> None:
+    cause = errors.ModelNotFound("no model x", status="NOT_FOUND", reason="MODEL_NOT_FOUND")
+    failed = errors.JobFailed("jobs/1", cause)
+    assert exit_code_for(failed) is ExitCode.NOT_FOUND
+    assert (failed.job_name, failed.message, failed.status) == ("jobs/1", "no model x", "NOT_FOUND")

@@ -22,6 +22,7 @@ class ExitCode(enum.IntEnum):
     UNSUPPORTED = 6
     OVERLOADED = 7
     BROKEN_FILE = 8
+    JOB_CANCELLED = 9
 
 
 DESCRIPTIONS: dict[ExitCode, str] = {
@@ -29,11 +30,12 @@ DESCRIPTIONS: dict[ExitCode, str] = {
     ExitCode.UNEXPECTED: "an unexpected failure, of the server or of this program",
     ExitCode.USAGE: "wrong usage: an option, a file that cannot be read, a setting",
     ExitCode.INVALID_REQUEST: "the server refuses the request as invalid",
-    ExitCode.NOT_FOUND: "a model, image or file is not known",
+    ExitCode.NOT_FOUND: "a model, image, file or job is not known",
     ExitCode.UNAVAILABLE: "no server answers, or not in time; a model cannot be loaded",
     ExitCode.UNSUPPORTED: "the model or server does not do that",
     ExitCode.OVERLOADED: "the server is full, or a limit is exceeded",
     ExitCode.BROKEN_FILE: "a file is broken in the middle; what came before it is kept",
+    ExitCode.JOB_CANCELLED: "the job was cancelled",
 }
 
 _BY_ERROR: tuple[tuple[type[MaskwireError], ExitCode], ...] = (
@@ -45,6 +47,8 @@ _BY_ERROR: tuple[tuple[type[MaskwireError], ExitCode], ...] = (
     (errors.Unimplemented, ExitCode.UNSUPPORTED),
     (errors.ResourceExhausted, ExitCode.OVERLOADED),
     (errors.DataLoss, ExitCode.BROKEN_FILE),
+    (errors.AlreadyExists, ExitCode.INVALID_REQUEST),
+    (errors.JobCancelled, ExitCode.JOB_CANCELLED),
 )
 
 # The same for errors of a server that runs in this process and fails before it can answer.
@@ -56,7 +60,9 @@ _BY_SERVER_CODE: dict[str, ExitCode] = {
 
 
 def exit_code_for(error: MaskwireError) -> ExitCode:
-    """Return the exit code for a failed call."""
+    """Return the exit code for a failed call; a job's is that of the call that was queued."""
+    if isinstance(error, errors.JobFailed):
+        return exit_code_for(error.cause)
     for kind, code in _BY_ERROR:
         if isinstance(error, kind):
             return code
