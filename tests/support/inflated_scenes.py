@@ -103,41 +103,60 @@ def distance_from_box(points: NDArray[np.float64]) -> NDArray[np.float64]:
 def random_mask(number: int) -> NDArray[np.bool_]:
     """Return a mask of one of eight kinds, the same for the same number; never empty."""
     random = np.random.default_rng(number)
-    height, width = random.integers(1, 90, 2) + (6 if number % 3 else 0)
-    mask = np.zeros((height, width), np.bool_)
-    noise = random.random((height, width))
-    match number % 8:
-        case 0:
-            mask = noise < random.uniform(0.05, 0.9)
-        case 1:
-            smooth = ndimage.gaussian_filter(noise, random.uniform(1, 6))
-            mask = smooth > np.quantile(smooth, random.uniform(0.1, 0.9))
-        case 2:
-            picture = np.zeros((height, width), np.uint8)
-            for _ in range(random.integers(1, 6)):
-                ends = [tuple(map(int, random.integers(0, (width, height)))) for _ in range(2)]
-                cv2.line(picture, ends[0], ends[1], 1, int(random.integers(1, 3)))
-            mask = picture.astype(np.bool_)
-        case 3:
-            y, x = np.mgrid[:height, :width]
-            distance = np.hypot(y - height / 2, x - width / 2)
-            mask = np.abs(distance - min(height, width) / 3) < random.uniform(0.4, 6)
-        case 4:
-            mask = np.add.outer(np.arange(height), np.arange(width)) % 2 == 0
-        case 5:
-            mask = np.ones_like(mask)
-            mask[noise < 0.1] = False
-        case 6:
-            mask[random.integers(height), random.integers(width)] = True
-        case _:
-            for _ in range(random.integers(1, 7)):
-                top, left = random.integers(0, (height, width))
-                mask[top : top + random.integers(1, 30), left : left + random.integers(1, 30)] ^= (
-                    True
-                )
+    height, width = (int(side) for side in random.integers(1, 90, 2) + (6 if number % 3 else 0))
+    make = _KINDS_OF_MASKS[number % len(_KINDS_OF_MASKS)]
+    mask = make(random, height, width)
     if not mask.any():
         mask[height // 2, width // 2] = True
     return mask
+
+
+def _dots(random: np.random.Generator, height: int, width: int) -> NDArray[np.bool_]:
+    return random.random((height, width)) < random.uniform(0.05, 0.9)
+
+
+def _blobs(random: np.random.Generator, height: int, width: int) -> NDArray[np.bool_]:
+    smooth = ndimage.gaussian_filter(random.random((height, width)), random.uniform(1, 6))
+    return np.asarray(smooth > np.quantile(smooth, random.uniform(0.1, 0.9)))
+
+
+def _lines(random: np.random.Generator, height: int, width: int) -> NDArray[np.bool_]:
+    picture = np.zeros((height, width), np.uint8)
+    for _ in range(random.integers(1, 6)):
+        ends = [tuple(map(int, random.integers(0, (width, height)))) for _ in range(2)]
+        cv2.line(picture, ends[0], ends[1], 1, int(random.integers(1, 3)))
+    return picture.astype(np.bool_)
+
+
+def _ring(random: np.random.Generator, height: int, width: int) -> NDArray[np.bool_]:
+    y, x = np.mgrid[:height, :width]
+    distance = np.hypot(y - height / 2, x - width / 2)
+    return np.abs(distance - min(height, width) / 3) < random.uniform(0.4, 6)
+
+
+def _chessboard(random: np.random.Generator, height: int, width: int) -> NDArray[np.bool_]:
+    return np.add.outer(np.arange(height), np.arange(width)) % 2 == random.integers(2)
+
+
+def _holes(random: np.random.Generator, height: int, width: int) -> NDArray[np.bool_]:
+    return random.random((height, width)) > 0.1
+
+
+def _one_pixel(random: np.random.Generator, height: int, width: int) -> NDArray[np.bool_]:
+    mask = np.zeros((height, width), np.bool_)
+    mask[random.integers(height), random.integers(width)] = True
+    return mask
+
+
+def _rectangles(random: np.random.Generator, height: int, width: int) -> NDArray[np.bool_]:
+    mask = np.zeros((height, width), np.bool_)
+    for _ in range(random.integers(1, 7)):
+        top, left = random.integers(0, (height, width))
+        mask[top : top + random.integers(1, 30), left : left + random.integers(1, 30)] ^= True
+    return mask
+
+
+_KINDS_OF_MASKS = (_dots, _blobs, _lines, _ring, _chessboard, _holes, _one_pixel, _rectangles)
 
 
 def camera_points(mesh: Mesh, pose: Pose) -> NDArray[np.float64]:
