@@ -26,7 +26,7 @@ WEIGHTS = Path(__file__).parent / "data" / "sam3_shapes.safetensors"
 SIDE, PATCH = 168, 14
 GRID_SIDE = SIDE // PATCH
 MASK_SIDE = 4 * GRID_SIDE
-WIDTH = 40
+WIDTH = 64
 QUERIES_PER_SIDE = 4
 
 
@@ -139,7 +139,7 @@ def _tracker(vision: dict[str, Any]) -> dict[str, Any]:
         "memory_attention_dropout": 0.0,
         "memory_attention_rope_dropout": 0.0,
         "memory_encoder_hidden_size": WIDTH,
-        "memory_encoder_output_channels": 16,
+        "memory_encoder_output_channels": 64,
         "mask_downsampler_embed_dim": WIDTH,
         "memory_fuser_num_layers": 1,
         "memory_fuser_embed_dim": WIDTH,

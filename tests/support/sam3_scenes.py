@@ -40,7 +40,8 @@ class Shape:
     Attributes:
         colour: A key of `COLOURS`.
         form: One of `FORMS`.
-        mask: Shape (height, width), bool.
+        mask: What is seen of it, shape (height, width), bool; empty in a clip's frames that it has
+            left or not yet entered.
     """
 
     colour: str
@@ -56,6 +57,10 @@ class Shape:
         columns, rows = np.flatnonzero(self.mask.any(0)), np.flatnonzero(self.mask.any(1))
         return Box(float(columns[0]), float(rows[0]), columns[-1] + 1.0, rows[-1] + 1.0)
 
+    @property
+    def is_visible(self) -> bool:
+        return bool(self.mask.any())
+
     def is_a(self, concept: str) -> bool:
         colour, _, form = concept.rpartition(" ")
         return colour in ("", self.colour) and form in (self.form, "shape")
@@ -69,7 +74,23 @@ class Scene:
     shapes: tuple[Shape, ...]
 
     def matching(self, concept: str) -> tuple[Shape, ...]:
-        return tuple(shape for shape in self.shapes if shape.is_a(concept))
+        return tuple(s for s in self.shapes if s.is_a(concept) and s.is_visible)
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """A shape before it is drawn: its place (x, y, radius), turn, tint and speed (x, y) a frame."""
+
+    colour: str
+    form: str
+    place: tuple[float, float, float]
+    angle: float
+    tint: NDArray[np.float64]
+    speed: tuple[float, float]
+
+    def at(self, frame: int) -> tuple[float, float, float]:
+        x, y, radius = self.place
+        return x + frame * self.speed[0], y + frame * self.speed[1], radius
 
 
 def draw_scene(
@@ -88,21 +109,62 @@ def draw_scene(
         kinds: Colour and form of each shape, in order; up to five of at most three kinds by chance
             where None. A shape that finds no free place is left out.
     """
+    return draw_clip(random, 1, width=width, height=height, kinds=kinds)[0]
+
+
+def draw_clip(
+    random: np.random.Generator,
+    frames: int,
+    *,
+    width: int | None = None,
+    height: int | None = None,
+    kinds: Sequence[tuple[str, str]] | None = None,
+    speed: float = 0.0,
+) -> list[Scene]:
+    """Draw a clip: every frame has the same shapes in the same order, moving evenly.
+
+    Args:
+        random: Where chance comes from.
+        frames: How many.
+        width: As in `draw_scene`.
+        height: As in `draw_scene`.
+        kinds: As in `draw_scene`.
+        speed: Most pixels that a shape moves along either axis from frame to frame.
+    """
     width = width or int(random.integers(120, 241))
     height = height or int(random.integers(120, 241))
-    canvas = _background(random, width, height)
+    background = _background(random, width, height)
     placed: list[tuple[float, float, float]] = []
-    shapes: list[Shape] = []
+    figures: list[_Figure] = []
     for colour, form in _some_kinds(random) if kinds is None else kinds:
         place = _free_place(random, width, height, placed)
-        if place is None:
-            continue
-        placed.append(place)
-        mask = _filled(form, place, width, height, angle=random.uniform(-0.35, 0.35))
-        tint = np.array(COLOURS[colour]) + random.integers(-22, 23, 3)
-        canvas[mask] = tint + random.normal(0.0, 6.0, (int(mask.sum()), 3))
-        shapes.append(Shape(colour, form, mask))
+        if place is not None:
+            placed.append(place)
+            tint = np.array(COLOURS[colour]) + random.integers(-22, 23, 3).astype(np.float64)
+            motion = (float(random.uniform(-speed, speed)), float(random.uniform(-speed, speed)))
+            turn = float(random.uniform(-0.35, 0.35))
+            figures.append(_Figure(colour, form, place, turn, tint, motion))
+    return [_painted(random, background, figures, frame) for frame in range(frames)]
+
+
+def _painted(
+    random: np.random.Generator,
+    background: NDArray[np.float32],
+    figures: Sequence[_Figure],
+    frame: int,
+) -> Scene:
+    height, width = background.shape[:2]
+    owner = np.full((height, width), -1)
+    canvas = background.copy()
+    for number, figure in enumerate(figures):
+        mask = _filled(figure.form, figure.at(frame), width, height, angle=figure.angle)
+        owner[mask] = number
+        canvas[mask] = figure.tint + random.normal(0.0, 6.0, (int(mask.sum()), 3))
     pixels = np.clip(cv2.GaussianBlur(canvas, (3, 3), 0.6), 0, 255).astype(np.uint8)
+    shapes = (
+        Shape(figure.colour, figure.form, np.asarray(owner == number))
+        for number, figure in enumerate(figures)
+    )
     return Scene(pixels, tuple(shapes))
 
 
