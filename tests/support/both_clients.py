@@ -1,7 +1,7 @@
 """One test for both clients: the blocking one is called in threads, to look like the other.
 
-Whatever a blocking object's method returns is wrapped again where it is a session, a stream of
-results or a tracked video; everything else is given as it is.
+Whatever a blocking object's method returns is wrapped again where it is a session, a stream, a
+tracked video, a watch or the result of a job; everything else is given as it is.
 """
 
 from __future__ import annotations
@@ -14,9 +14,20 @@ from typing import Any
 
 import pytest
 
-from maskwire_client import AsyncClient, Client, ResultStream, Session, VideoTrack
+from maskwire_client import (
+    AsyncClient,
+    BodiesResult,
+    Client,
+    JobWatch,
+    ObjectsResult,
+    Session,
+    TrackedVideoResult,
+    VideoTrack,
+)
 
-_WRAPPED = (Client, Session, ResultStream, VideoTrack)
+# What calls that wait return, and has calls of its own.
+_WRAPPED = (JobWatch, ObjectsResult, BodiesResult, TrackedVideoResult)
+_RETURN_AT_ONCE = ("stream", "results", "track_video", "watch_job", "frames")
 _END = object()
 
 
@@ -31,7 +42,7 @@ class InThreads:
         value = getattr(self._blocking, name)
         if not callable(value):
             return value
-        if name in ("stream", "results", "track_video"):
+        if name in _RETURN_AT_ONCE:
             return lambda *arguments, **options: InThreads(value(*arguments, **options), self._pool)
         if name == "open_session":
             return lambda **options: _Opening(lambda: value(**options), self._pool)
@@ -57,7 +68,8 @@ class InThreads:
         return taken
 
     async def _run(self, call: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+        value = await asyncio.get_running_loop().run_in_executor(self._pool, call)
+        return InThreads(value, self._pool) if isinstance(value, _WRAPPED) else value
 
 
 class _Opening:
