@@ -19,7 +19,9 @@ from typing import Any
 from maskwire_server.domain.jobs.job import Job
 from maskwire_server.domain.jobs.ledger import AttemptOutcome, Claim, JobLedger
 from maskwire_server.jobs.worker import JobWorkers, KeepingTimes, WorkerLimits, WorkerSetup
+from maskwire_server.observability.logging import configure_logging
 from maskwire_server.observability.metrics import Metrics
+from maskwire_server.settings import LoggingSettings
 from tests.support.job_backends import RULES, utc_now
 from tests.support.job_worker_child import CHILD_ARGV
 from tests.support.job_worker_world import QUEUE, Place, appeared, contents_in
@@ -75,4 +77,5 @@ async def _main(settings: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    configure_logging(LoggingSettings(level="debug"), sys.stderr)
     asyncio.run(_main(json.loads(sys.argv[1])))

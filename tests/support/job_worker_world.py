@@ -198,6 +198,11 @@ class World:
         await asyncio.to_thread(worker.wait_until_ready)
         return worker
 
+    def end_processes(self) -> None:
+        """End all workers that are processes."""
+        for worker in self.processes:
+            worker.end()
+
 
 def check_events(events: list[JobEvent], state: JobState, after_sequence: int = 0) -> None:
     """Check what is promised of the events of a job that is done."""
@@ -220,7 +225,7 @@ async def job_world(folder: Path, place: Place, lease_s: float = 1.0) -> AsyncIt
         await backend.open()
         stack.push_async_callback(backend.close)
         world = World(folder, place, lease_s, backend, ledger, contents, metrics)
-        stack.callback(lambda: [worker.end() for worker in world.processes])
+        stack.callback(world.end_processes)
         yield world
 
 
@@ -241,9 +246,9 @@ async def gone(pid: int) -> None:
 
 
 def _wait_for(condition: Callable[[], object]) -> None:
-    ends = time.monotonic() + LONG_S
+    ends = time.monotonic() + LONG_S / 2
     while not condition():
-        assert time.monotonic() < ends
+        assert time.monotonic() < ends, condition
         threading.Event().wait(0.005)
 
 
