@@ -108,10 +108,20 @@ class MaskCandidate:
 
 @dataclass(frozen=True, slots=True)
 class ObjectPrediction:
-    """All answers for one object, in the model's own order."""
+    """All answers for one object, in the model's own order.
+
+    Attributes:
+        object_id: The object.
+        candidates: The answers.
+        text: The text that found it, where text did.
+        confidence: Presence of the concept × score of the object, 0 to 1, where a concept detector
+            found it; it is then the score of every answer.
+    """
 
     object_id: int
     candidates: tuple[MaskCandidate, ...]
+    text: str = ""
+    confidence: float | None = None
 
 
 class SegmentationEngine(abc.ABC):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,14 +69,18 @@ def finish_masks(
     ranks: Counter[int] = Counter()
     budget = _Budget(budget_bytes)
     chosen = list(_chosen(predictions, options, postprocess))
-    for (object_id, candidate), bitmap, packed in _bitmaps(chosen, size, postprocess, budget):
+    for (found, candidate), bitmap, packed in _bitmaps(chosen, size, postprocess, budget):
+        object_id = found.object_id
         index, alternative = len(masks), ranks[object_id]
         ranks[object_id] += 1
-        masks.append(finish_mask(candidate, bitmap, options, index, object_id, alternative))
+        mask = finish_mask(candidate, bitmap, options, index, object_id, alternative)
+        if found.confidence is not None:
+            kind = ScoreKind.CONCEPT_CONFIDENCE
+            mask = replace(mask, score=found.confidence, score_kind=kind, text=found.text)
+        masks.append(mask)
         if keep_drawables:
             kept = packed if packed is not None else budget.pack(bitmap)
-            score = candidate.predicted_iou
-            drawables.append(DrawableMask(index, object_id, kept, alternative, score))
+            drawables.append(DrawableMask(index, object_id, kept, alternative, mask.score))
     return FinishedMasks(tuple(masks), tuple(drawables))
 
 
@@ -99,8 +103,8 @@ class _Budget:
         return packed
 
 
-_Choice = tuple[int, MaskCandidate]
-"""An object's id and one of its answers."""
+_Choice = tuple[ObjectPrediction, MaskCandidate]
+"""All answers for an object, and one of them."""
 
 
 def _chosen(
@@ -111,8 +115,8 @@ def _chosen(
     for prediction in predictions:
         ranked = sorted(prediction.candidates, key=lambda one: -one.predicted_iou)
         for candidate in ranked[:most]:
-            if is_good_enough(candidate.predicted_iou, postprocess):
-                yield prediction.object_id, candidate
+            if is_good_enough(_score(prediction, candidate), postprocess):
+                yield prediction, candidate
 
 
 def _bitmaps(
@@ -126,13 +130,17 @@ def _bitmaps(
     packed = [
         ScoredMask(
             budget.pack(to_bitmap(candidate.logits, size, postprocess)),
-            object_id,
-            candidate.predicted_iou,
+            found.object_id,
+            _score(found, candidate),
         )
-        for object_id, candidate in chosen
+        for found, candidate in chosen
     ]
     for index in without_overlaps(packed, postprocess):
         yield chosen[index], packed[index].mask.unpack(), packed[index].mask
+
+
+def _score(found: ObjectPrediction, candidate: MaskCandidate) -> float:
+    return candidate.predicted_iou if found.confidence is None else found.confidence
 
 
 def finish_mask(

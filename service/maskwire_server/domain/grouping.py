@@ -83,7 +83,7 @@ class _Draft:
         elif isinstance(content, BoxPrompt):
             if self.box is not None:
                 raise invalid_field(f"{prompt.field}.box", "an object takes one box only")
-            self.box = _clip(content.box, size, f"{prompt.field}.box")
+            self.box = clip_box(content.box, size, f"{prompt.field}.box")
         elif isinstance(content, MaskPrompt):
             if self.mask is not None:
                 raise invalid_field(f"{prompt.field}.mask", "an object takes one mask only")
@@ -126,7 +126,12 @@ def _check_inside(point: Point, size: ImageSize, field_path: str) -> None:
         )
 
 
-def _clip(box: Box, size: ImageSize, field_path: str) -> Box:
+def clip_box(box: Box, size: ImageSize, field_path: str) -> Box:
+    """Return the part of a box that lies in an image.
+
+    Raises:
+        MaskwireError: `INVALID_ARGUMENT` where there is none.
+    """
     clipped = Box(
         max(box.x_min, 0.0),
         max(box.y_min, 0.0),
@@ -153,7 +158,7 @@ def _read_mask(
 
 
 def _check_window(window: Box, size: ImageSize, field_path: str) -> None:
-    _clip(window, size, field_path)
+    clip_box(window, size, field_path)
     if min(window.width, window.height) < 1 or max(window.width, window.height) > _MAX_WINDOW_PX:
         raise invalid_field(field_path, f"its sides must measure 1 to {_MAX_WINDOW_PX} pixels")
 

@@ -59,7 +59,7 @@ def reduce_prompts(
         replace(
             one,
             points=reduce_points(one.points, size, reduced),
-            box=None if one.box is None else _moved(one.box, size, reduced),
+            box=None if one.box is None else move_box(one.box, size, reduced),
             mask=None if one.mask is None else _reduce_mask(one.mask, size, reduced),
         )
         for one in objects
@@ -76,7 +76,7 @@ def reduce_points(
 
 def move_logits(logits: MaskLogits, source: ImageSize, target: ImageSize) -> MaskLogits:
     """Bring logits from the frame of an image into that of a larger or smaller copy."""
-    return MaskLogits(logits.values, _moved(logits.window, source, target))
+    return MaskLogits(logits.values, move_box(logits.window, source, target))
 
 
 def enlarge_predictions(
@@ -84,9 +84,9 @@ def enlarge_predictions(
 ) -> list[ObjectPrediction]:
     """Bring a model's answers from the frame of the smaller copy back into that of the image."""
     return [
-        ObjectPrediction(
-            prediction.object_id,
-            tuple(
+        replace(
+            prediction,
+            candidates=tuple(
                 MaskCandidate(move_logits(one.logits, reduced, size), one.predicted_iou)
                 for one in prediction.candidates
             ),
@@ -117,7 +117,7 @@ def _reduce_mask(
     return bitmap if bitmap.any() else np.asarray(share > 0)
 
 
-def _moved(box: Box, source: ImageSize, target: ImageSize) -> Box:
+def move_box(box: Box, source: ImageSize, target: ImageSize) -> Box:
     """Scale a box from one frame to another; the edges of the images fall on each other exactly."""
     return Box(
         box.x_min * target.width_px / source.width_px,

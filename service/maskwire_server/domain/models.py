@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .concepts import ConceptEngine
 from .engine import ModelDescription, SegmentationEngine
 from .errors import ErrorCode, MaskwireError
 from .executor import BoundedExecutor
 from .prompts import PromptKind
 from .tracking import TrackingEngine
+
+_TEXT_REMEDY = (
+    "no model served here does: fetch SAM 3 with `maskwire models pull sam3`, and serve it beside "
+    "with `maskwire serve --model maskwire-nano --model sam3`"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +83,7 @@ class ModelRegistry:
         if able:
             remedy = f"name one that does: {', '.join(able)}"
         elif PromptKind.TEXT in missing:
-            remedy = "SAM 3 models do, and none is served here"
+            remedy = _TEXT_REMEDY
         else:
             remedy = "no model served here does"
         kind_names = " and ".join(sorted(kind.value.replace("_", " ") for kind in missing))
@@ -85,6 +91,22 @@ class ModelRegistry:
             ErrorCode.UNSUPPORTED_BY_MODEL,
             f"prompts: model {model.description.name} does not take {kind_names} prompts; {remedy}",
             resource=model.description.name,
+        )
+
+    def concept_model(self, preferred: ServedModel) -> ServedModel:
+        """Return a model that finds concepts: the preferred one if it does, else the first.
+
+        Raises:
+            MaskwireError: `UNSUPPORTED_BY_MODEL` where none does, with the command that would help.
+        """
+        for model in (preferred, *self.list()):
+            if isinstance(model.engine, ConceptEngine):
+                return model
+        name = preferred.description.name
+        raise MaskwireError(
+            ErrorCode.UNSUPPORTED_BY_MODEL,
+            f"prompts: model {name} does not take text prompts; {_TEXT_REMEDY}",
+            resource=name,
         )
 
     def require_tracking(self, model: ServedModel) -> TrackingEngine:

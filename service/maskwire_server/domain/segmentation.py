@@ -9,6 +9,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from .engine import ModelDescription
 from .geometry import Box, ImageSize, Point
 from .logits import MaskLogits
 from .masks import EncodedMask, MaskEncoding
@@ -191,6 +192,7 @@ class SegmentResult:
         checkpoint_digest: `sha256:` and the hexadecimal digest of its weights.
         embedding_cached: Whether the image embedding was found in the cache.
         timings: Where the time went.
+        further_models: Models that had a part beside the first.
     """
 
     masks: tuple[SegmentedMask, ...]
@@ -201,3 +203,4 @@ class SegmentResult:
     checkpoint_digest: str
     embedding_cached: bool
     timings: Timings
+    further_models: tuple[ModelDescription, ...] = ()

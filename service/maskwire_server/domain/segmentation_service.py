@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from .concept_prompts import asks_for_concepts
+from .concept_segmentation import ConceptSegmentation, PreparedImage
+from .decoding import decode_objects
 from .engine import ObjectPrediction
 from .errors import invalid_field
 from .executor import BoundedExecutor, Completed
@@ -16,19 +20,34 @@ from .finishing import FinishedMasks, finish_masks
 from .geometry import ImageSize
 from .grouping import group_prompts, prompt_kinds
 from .image_access import EncodedImage, ImageAccess, LocatedImage
-from .inference_size import enlarge_predictions, reduce_prompts
 from .models import ModelRegistry, ServedModel
 from .observer import Observer
 from .picture_delivery import DeliveredPictures, PictureMaker
-from .prompts import MaskPrompt, ObjectPrompts, Prompt
+from .prompts import MaskPrompt, ObjectPrompts, Prompt, PromptKind
 from .renderings import check_renderings, needs_image
 from .segmentation import (
     Caller,
-    MaskOptions,
     SegmentRequest,
     SegmentResult,
     Timings,
 )
+
+_CONCEPT_KINDS = frozenset({PromptKind.TEXT, PromptKind.NEGATIVE_BOX, PromptKind.BOX})
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """The models that serve a request.
+
+    Attributes:
+        first: The one that sees the image first.
+        second: The one that draws anew what the first found, where the request names it.
+        finds_concepts: Whether the first finds concepts.
+    """
+
+    first: ServedModel
+    second: ServedModel | None = None
+    finds_concepts: bool = False
 
 
 class SegmentationService:
@@ -50,6 +69,7 @@ class SegmentationService:
         self._pixels = pixel_executor
         self._pictures = pictures
         self._observer = observer
+        self._concepts = ConceptSegmentation(pixel_executor, observer)
         self._max_prompts = max_prompts
         self._mask_budget_bytes = mask_budget_bytes
 
@@ -62,21 +82,19 @@ class SegmentationService:
                 `OVERLOADED`, `MODEL_UNAVAILABLE`.
         """
         started = time.perf_counter()
-        model = self._models.resolve(request.model)
-        self._check_prompts(request.prompts, model)
+        plan = self._plan(request)
         self._pictures.check(request.delivery)
         image = await self._images.locate(request.image, caller)
         if needs_image(request.renderings):
             image = await self._images.decode(image, caller)
         encoded, cached = await self._images.embedding(
-            image, model, caller, longest_side_px=request.inference_size_px
+            image, plan.first, caller, longest_side_px=request.inference_size_px
         )
         check_renderings(request.renderings, encoded.info.size)
-        objects = await self._group(request.prompts, encoded.info.size, model)
-        decoded = await self._decode(model, encoded, objects, request.mask_options)
+        decoded = await self._predict(request, plan, image, encoded, caller)
         finished = await self._finish(request, encoded, decoded.value)
         drawn = await self._draw(request, image, encoded.info.size, finished.value, caller)
-        name = model.description.name
+        name = plan.first.description.name
         self._observer.stage_finished("postprocess", name, finished.run_s + drawn.run_s)
         waited_s = decoded.queue_s + finished.queue_s + drawn.queue_s
         return SegmentResult(
@@ -85,7 +103,8 @@ class SegmentationService:
             pictures=drawn.pictures,
             image=encoded.info,
             model=name,
-            checkpoint_digest=model.description.checkpoint_digest,
+            checkpoint_digest=plan.first.description.checkpoint_digest,
+            further_models=() if plan.second is None else (plan.second.description,),
             embedding_cached=cached,
             timings=Timings(
                 decode_s=_decode_s(image, None if cached else encoded),
@@ -97,14 +116,52 @@ class SegmentationService:
             ),
         )
 
-    def _check_prompts(self, prompts: Sequence[Prompt], model: ServedModel) -> None:
+    def _plan(self, request: SegmentRequest) -> _Plan:
+        """Check the prompts, and choose the models that serve them."""
+        prompts = request.prompts
         if not prompts:
             raise invalid_field("prompts", "at least one prompt is needed")
         if len(prompts) > self._max_prompts:
             raise invalid_field(
                 "prompts", f"{len(prompts)} prompts are more than the limit of {self._max_prompts}"
             )
-        self._models.require(model, prompt_kinds(prompts))
+        model, kinds = self._models.resolve(request.model), prompt_kinds(prompts)
+        if not asks_for_concepts(prompts):
+            self._models.require(model, kinds)
+            return _Plan(model)
+        detector = self._models.concept_model(model)
+        draws_anew = request.model is not None and detector is not model
+        second = model if draws_anew else None
+        self._models.require(second or detector, kinds - _CONCEPT_KINDS)
+        return _Plan(detector, second, finds_concepts=True)
+
+    async def _predict(
+        self,
+        request: SegmentRequest,
+        plan: _Plan,
+        image: LocatedImage,
+        encoded: EncodedImage,
+        caller: Caller,
+    ) -> Completed[list[ObjectPrediction]]:
+        if not plan.finds_concepts:
+            objects = await self._group(request.prompts, encoded.info.size, plan.first)
+            multimask = request.mask_options.return_multiple_masks
+            return await decode_objects(
+                plan.first, encoded, objects, self._observer, multimask=multimask
+            )
+        detector = refiner = PreparedImage(plan.first, encoded)
+        if plan.second is not None:
+            seen, _ = await self._images.embedding(
+                image, plan.second, caller, longest_side_px=request.inference_size_px
+            )
+            refiner = PreparedImage(plan.second, seen)
+        return await self._concepts.predict(
+            request.prompts,
+            request.mask_options,
+            detector,
+            refiner,
+            refines_all=plan.second is not None,
+        )
 
     async def _group(
         self, prompts: Sequence[Prompt], size: ImageSize, model: ServedModel
@@ -117,26 +174,6 @@ class SegmentationService:
         if len(objects) > most:
             raise invalid_field("prompts", f"{len(objects)} objects are more than the limit {most}")
         return objects
-
-    async def _decode(
-        self,
-        model: ServedModel,
-        encoded: EncodedImage,
-        objects: tuple[ObjectPrompts, ...],
-        options: MaskOptions,
-    ) -> Completed[list[ObjectPrediction]]:
-        size, seen = encoded.info.size, encoded.embedding.image_size
-
-        def decode() -> list[ObjectPrediction]:
-            prompts = objects if seen == size else reduce_prompts(objects, size, seen)
-            multimask = options.return_multiple_masks
-            predictions = model.engine.decode(encoded.embedding, prompts, multimask=multimask)
-            return predictions if seen == size else enlarge_predictions(predictions, seen, size)
-
-        decoded = await model.executor.run(decode)
-        self._observer.stage_finished("prompt", model.description.name, decoded.run_s)
-        self._observer.batch_decoded(model.description.name, len(objects))
-        return decoded
 
     async def _finish(
         self, request: SegmentRequest, encoded: EncodedImage, predictions: list[ObjectPrediction]

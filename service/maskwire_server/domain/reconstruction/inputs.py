@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,7 +179,7 @@ class InputReader:
         read = []
         for index, mask in enumerate(masks):
             field = f"masks[{index}]"
-            decoded = await self._pixels.run(lambda m=mask, f=field: decode_mask(m, size, f))
+            decoded = await self._pixels.run(partial(decode_mask, mask, size, field))
             if not decoded.value.any():
                 raise invalid_field(field, "it must hold at least one pixel of the object")
             read.append(decoded.value)

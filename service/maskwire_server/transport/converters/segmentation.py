@@ -72,13 +72,16 @@ def segment_result_to_proto(
     result: SegmentResult, request_id: str
 ) -> segmentation_pb2.SegmentImageResponse:
     """Write a result; of the masks only what the request's options asked for."""
+    info = processing_info_to_proto(result, request_id)
+    for model in result.further_models:
+        info.models.add(model=model.name, checkpoint_digest=model.checkpoint_digest)
     return segmentation_pb2.SegmentImageResponse(
         masks=[
             segmented_mask_to_proto(mask, result.mask_options, result.image.size)
             for mask in result.masks
         ],
         pictures=[picture_to_proto(picture) for picture in result.pictures],
-        info=processing_info_to_proto(result, request_id),
+        info=info,
     )
 
 

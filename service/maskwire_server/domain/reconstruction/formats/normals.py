@@ -24,12 +24,10 @@ def vertex_normals(vertices: NDArray[np.float32], faces: NDArray[np.int32]) -> N
     across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     owners = places[faces].ravel()
     count = int(places.max(initial=-1)) + 1
-    sums = np.column_stack(
-        [
-            np.bincount(owners, weights=np.repeat(across[:, axis], 3), minlength=count)
-            for axis in range(3)
-        ]
-    )
+    sums = np.zeros((count, 3))
+    for axis in range(3):
+        weights = np.repeat(across[:, axis], 3)
+        sums[:, axis] = np.bincount(owners, weights=weights, minlength=count)
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)
     has_direction = lengths > 0
     normals = np.divide(sums, lengths, out=np.zeros_like(sums), where=has_direction)

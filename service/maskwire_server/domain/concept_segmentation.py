@@ -1,0 +1,180 @@
+"""Segmenting by concepts: detect with a model that can, refine, with another model if asked.
+
+The segmentation service comes here with requests that have a text or a negative box; what comes
+back is finished like every other model's answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from .concept_prompts import (
+    ConceptRequest,
+    FoundInstance,
+    as_prompts,
+    number_instances,
+    read_concepts,
+    refinements,
+)
+from .concepts import ConceptEngine, ConceptPrompt, DetectedInstance
+from .decoding import decode_objects
+from .engine import MaskCandidate, ObjectPrediction
+from .executor import BoundedExecutor, Completed
+from .geometry import ImageSize
+from .grouping import group_prompts
+from .image_access import EncodedImage
+from .inference_size import move_box, move_logits
+from .models import ServedModel
+from .observer import Observer
+from .prompts import MaskPrompt, ObjectPrompts, Prompt
+from .segmentation import MaskOptions
+
+_FIRST_UNUSED_ID = 1 << 31
+"""Beyond every id that a caller may give: marks prompts that belong to no concept's id."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedImage:
+    """An image as a model sees it."""
+
+    model: ServedModel
+    encoded: EncodedImage
+
+
+class ConceptSegmentation:
+    """Answers the prompts of requests that ask for concepts."""
+
+    def __init__(self, pixel_executor: BoundedExecutor, observer: Observer) -> None:
+        self._pixels = pixel_executor
+        self._observer = observer
+
+    async def predict(
+        self,
+        prompts: Sequence[Prompt],
+        options: MaskOptions,
+        detector: PreparedImage,
+        refiner: PreparedImage,
+        *,
+        refines_all: bool,
+    ) -> Completed[list[ObjectPrediction]]:
+        """Find, number and refine instances, and decode the objects prompted beside them.
+
+        Args:
+            prompts: At least one text or negative box among them.
+            options: How many masks are wanted.
+            detector: The image as the model that finds concepts sees it.
+            refiner: The image as the model for points and masks sees it; may be the same.
+            refines_all: Whether that model draws every instance anew, because it was asked for.
+
+        Raises:
+            MaskwireError: `INVALID_ARGUMENT` naming the field and the rule, `OVERLOADED`,
+                `MODEL_UNAVAILABLE`.
+        """
+        size = detector.encoded.info.size
+        request = read_concepts(prompts, size)
+        refining, objects = await self._group(request, size)
+        detected = await self._detect(detector, request)
+        most = options.max_masks if options.return_multiple_masks else None
+        numbered = await self._pixels.run(
+            lambda: _numbered(detected.value, request, refining, size, most, refines_all)
+        )
+        found, again = numbered.value
+        drawn = await self._decode(refiner, again, multimask=False)
+        beside = await self._decode(refiner, objects, multimask=options.return_multiple_masks)
+        predictions = _merged(found, request, drawn.value) + beside.value
+        parts = (detected, numbered, drawn, beside)
+        return Completed(
+            predictions, sum(one.queue_s for one in parts), sum(one.run_s for one in parts)
+        )
+
+    async def _group(
+        self, request: ConceptRequest, size: ImageSize
+    ) -> tuple[tuple[ObjectPrompts, ...], tuple[ObjectPrompts, ...]]:
+        def group() -> tuple[tuple[ObjectPrompts, ...], tuple[ObjectPrompts, ...]]:
+            refining = group_prompts(request.refining, size, first_free_id=_FIRST_UNUSED_ID)
+            return refining, group_prompts(request.objects, size)
+
+        has_masks = any(
+            isinstance(one.content, MaskPrompt) for one in (*request.refining, *request.objects)
+        )
+        return (await self._pixels.run(group)).value if has_masks else group()
+
+    async def _detect(
+        self, image: PreparedImage, request: ConceptRequest
+    ) -> Completed[list[tuple[DetectedInstance, ...]]]:
+        engine, encoded = image.model.engine, image.encoded
+        assert isinstance(engine, ConceptEngine)
+        size, seen = encoded.info.size, encoded.embedding.image_size
+        wanted = [_moved(one.prompt, size, seen) for one in request.concepts]
+
+        def detect() -> list[tuple[DetectedInstance, ...]]:
+            found = engine.detect(encoded.embedding, wanted)
+            return [tuple(_enlarged(one, seen, size) for one in several) for several in found]
+
+        detected = await image.model.executor.run(detect)
+        self._observer.stage_finished("prompt", image.model.description.name, detected.run_s)
+        return detected
+
+    async def _decode(
+        self, image: PreparedImage, objects: Sequence[ObjectPrompts], *, multimask: bool
+    ) -> Completed[list[ObjectPrediction]]:
+        if not objects:
+            return Completed([], 0.0, 0.0)
+        return await decode_objects(
+            image.model, image.encoded, objects, self._observer, multimask=multimask
+        )
+
+
+def _numbered(
+    detected: Sequence[Sequence[DetectedInstance]],
+    request: ConceptRequest,
+    refining: Sequence[ObjectPrompts],
+    size: ImageSize,
+    most: int | None,
+    refines_all: bool,
+) -> tuple[tuple[FoundInstance, ...], list[ObjectPrompts]]:
+    """Return the instances and what of them is to be decoded anew."""
+    found = number_instances(detected, request, first_free_id=1, most=most)
+    prompted = {one.object_id: one for one in refinements(found, request, refining, size)}
+    again = [
+        prompted.get(one.object_id) or as_prompts(one)
+        for one in found
+        if refines_all or one.object_id in prompted
+    ]
+    return found, again
+
+
+def _merged(
+    found: Sequence[FoundInstance], request: ConceptRequest, drawn: Sequence[ObjectPrediction]
+) -> list[ObjectPrediction]:
+    """Return the instances as predictions, with the masks that were drawn anew."""
+    anew = {one.object_id: one for one in drawn}
+    predictions = []
+    for one in found:
+        candidates: tuple[MaskCandidate, ...] = (
+            MaskCandidate(one.instance.logits, one.instance.score),
+        )
+        if one.object_id in anew:
+            best = max(anew[one.object_id].candidates, key=lambda mask: mask.predicted_iou)
+            candidates = (best,)
+        text = request.concepts[one.concept].prompt.text
+        predictions.append(ObjectPrediction(one.object_id, candidates, text, one.instance.score))
+    return predictions
+
+
+def _moved(prompt: ConceptPrompt, size: ImageSize, seen: ImageSize) -> ConceptPrompt:
+    """Bring exemplars into the frame that the model sees."""
+    return replace(
+        prompt,
+        positive_boxes=tuple(move_box(box, size, seen) for box in prompt.positive_boxes),
+        negative_boxes=tuple(move_box(box, size, seen) for box in prompt.negative_boxes),
+    )
+
+
+def _enlarged(one: DetectedInstance, seen: ImageSize, size: ImageSize) -> DetectedInstance:
+    """Bring an instance back into the frame of the image."""
+    if seen == size:
+        return one
+    logits = move_logits(one.logits, seen, size)
+    return DetectedInstance(logits, move_box(one.box, seen, size), one.score)

@@ -1,0 +1,46 @@
+"""Decoding visual prompts on an embedding, whatever size of the image the model saw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .engine import ObjectPrediction
+from .executor import Completed
+from .image_access import EncodedImage
+from .inference_size import enlarge_predictions, reduce_prompts
+from .models import ServedModel
+from .observer import Observer
+from .prompts import ObjectPrompts
+
+
+async def decode_objects(
+    model: ServedModel,
+    encoded: EncodedImage,
+    objects: Sequence[ObjectPrompts],
+    observer: Observer,
+    *,
+    multimask: bool,
+) -> Completed[list[ObjectPrediction]]:
+    """Decode prompts on the executor of the model.
+
+    Args:
+        model: The model.
+        encoded: What it made of the image.
+        objects: At least one, in the frame of the image; so are the answers.
+        observer: Hears how long it took.
+        multimask: Whether alternatives are wanted.
+
+    Raises:
+        MaskwireError: `OVERLOADED`, `MODEL_UNAVAILABLE`.
+    """
+    size, seen = encoded.info.size, encoded.embedding.image_size
+
+    def decode() -> list[ObjectPrediction]:
+        prompts = objects if seen == size else reduce_prompts(objects, size, seen)
+        predictions = model.engine.decode(encoded.embedding, prompts, multimask=multimask)
+        return predictions if seen == size else enlarge_predictions(predictions, seen, size)
+
+    decoded = await model.executor.run(decode)
+    observer.stage_finished("prompt", model.description.name, decoded.run_s)
+    observer.batch_decoded(model.description.name, len(objects))
+    return decoded
