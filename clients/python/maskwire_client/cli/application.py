@@ -10,7 +10,20 @@ from typing import Annotated
 import typer
 
 from ..errors import MaskwireError
-from . import auto, config, demo, evaluate, live, models, segment, serve, track, worker
+from . import (
+    auto,
+    config,
+    demo,
+    evaluate,
+    jobs,
+    live,
+    models,
+    reconstruct,
+    segment,
+    serve,
+    track,
+    worker,
+)
 from .exit_codes import epilog
 from .failures import CommandFailure, report_failed_call, report_failure
 
@@ -53,9 +66,11 @@ application.command("segment")(segment.segment)
 application.command("track", epilog=track.EPILOG)(track.track)
 application.command("live", epilog=live.EPILOG)(live.live)
 application.command("auto")(auto.auto)
+application.command("reconstruct", epilog=reconstruct.EPILOG)(reconstruct.reconstruct)
 application.command("eval", epilog=evaluate.EPILOG)(evaluate.evaluate)
 application.command("config")(config.show_config)
 application.command("demo")(demo.demo)
+application.add_typer(jobs.application, name="jobs")
 application.add_typer(models.application, name="models")
 
 

@@ -62,6 +62,18 @@ class Connection:
     config: Path | None = None
     model: str = ""
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the service runs in this process."""
+        return self.local or not self.server
+
+    @property
+    def arguments(self) -> str:
+        """The options that name the same server on another command line, each after a space."""
+        if not self.is_local:
+            return f" --server {self.server}"
+        return " --local" + (f" --config {self.config}" if self.config is not None else "")
+
     @contextmanager
     def client(self) -> Iterator[Client]:
         """Give a connected client; the service in this process ends with the block.
@@ -69,7 +81,7 @@ class Connection:
         Raises:
             CommandFailure: The service cannot be started, or its packages are not installed.
         """
-        if self.server and not self.local:
+        if self.server and not self.is_local:
             with Client(self.server) as client:
                 yield client
             return

@@ -84,7 +84,7 @@ def pull_model(
     name: Annotated[str, typer.Argument(metavar="NAME", help="For example sam2.1-hiera-tiny.")],
     source: Annotated[
         Path | None,
-        typer.Option("--from", metavar="FILE", help="Take this local file instead of fetching."),
+        typer.Option("--from", metavar="FILE", help="Take this file or folder, fetch nothing."),
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -94,7 +94,14 @@ def pull_model(
     folder = settings.models.cache_folder.expanduser()
     checkpoints = server_module("engines.checkpoints")
     with starting_server(), _pull_progress(name) as listener:
-        checkpoint = checkpoints.pull(name, folder, source_file=source, progress=listener)
+        token = settings.models.hub_token
+        checkpoint = checkpoints.pull(
+            name,
+            folder,
+            source_file=source,
+            progress=listener,
+            token=token.get_secret_value() if token is not None else None,
+        )
     if as_json:
         print_json(
             {
