@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from ..domain.executor import BoundedExecutor
 from ..domain.jobs.calls import CallRunner
-from ..domain.reconstruction.engine import ReconstructionEngine, ReconstructionSpecification
+from ..domain.reconstruction.engine import ReconstructionEngine
 from ..domain.reconstruction.run import ReconstructionRunner
 from ..engines.reconstruction_registry import load_reconstruction_engine
 from ..jobs.worker import connection_of, serve_child
@@ -23,6 +23,7 @@ from ..observability.metrics import Metrics
 from ..settings import Settings
 from ..transport.queued_call_runner import QueuedCallRunner, SegmentationServices
 from .jobs import input_reader
+from .reconstruction import reconstruction_specification
 from .services import segmentation_services
 from .shared import SharedParts, build_shared
 
@@ -42,23 +43,10 @@ class _LoadedEngines:
             MaskwireError: `MODEL_UNAVAILABLE`.
         """
         if name not in self._engines:
-            engine = load_reconstruction_engine(self._specification(name))
+            engine = load_reconstruction_engine(reconstruction_specification(self._settings, name))
             self._resources.callback(engine.close)
             self._engines[name] = engine
         return self._engines[name]
-
-    def _specification(self, name: str) -> ReconstructionSpecification:
-        chosen = self._settings.reconstruction
-        return ReconstructionSpecification(
-            engine=name,
-            device=self._settings.models.device,
-            mesh_resolution_px=chosen.mesh_resolution_px,
-            texture_px=chosen.texture_px,
-            max_splats=chosen.max_splats,
-            sam3d_objects_config=chosen.sam3d_objects_config,
-            sam3d_body_checkpoint=chosen.sam3d_body_checkpoint,
-            sam3d_body_rig=chosen.sam3d_body_rig,
-        )
 
 
 class _LoadedSegmentation:

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskwire_server.domain.geometry import ImageSize
-from maskwire_server.domain.reconstruction.camera import project
 from maskwire_server.domain.reconstruction.engine import Alignment
-from maskwire_server.domain.reconstruction.formats.rasterizer import rasterize
 from maskwire_server.domain.reconstruction.geometry import Intrinsics, Mesh
+from maskwire_server.domain.reconstruction.visibility import visible_triangles
 
 # Points farther than a quantile of the depths are taken to have flown off behind the outline; the
 # more so the deeper the points reach, in metres.
@@ -55,29 +54,6 @@ def align_to_points(
         target_point_count=len(targets),
         cropped_vertex_count=len(cropped),
     )
-
-
-def visible_triangles(mesh: Mesh, camera: Intrinsics, size: ImageSize) -> NDArray[np.int32]:
-    """Return which triangle is seen through each pixel.
-
-    Args:
-        mesh: A closed mesh in the camera frame; what reaches behind the camera is not drawn.
-        camera: The camera.
-        size: Size of its image.
-
-    Returns:
-        Shape (height, width), int32; -1 where there is none.
-    """
-    vertices = mesh.vertices.astype(np.float64)
-    in_front = vertices[:, 2] > 0
-    faces = np.flatnonzero(in_front[mesh.faces].all(axis=1))
-    safe = np.where(in_front[:, None], vertices, [0.0, 0.0, 1.0])
-    # 1 / z, unlike z, runs linearly across a triangle's picture, and grows towards the viewer.
-    positions = np.column_stack([project(safe, camera), 1 / safe[:, 2]]).astype(np.float32)
-    side = max(size.width_px, size.height_px)
-    seen = rasterize(positions, mesh.faces[faces], side).triangles
-    seen = seen[: size.height_px, : size.width_px]
-    return np.where(seen >= 0, faces[seen], -1).astype(np.int32)
 
 
 def _without_flown(points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,7 +8,8 @@ import trimesh
 
 from maskwire_server.domain.geometry import ImageSize
 from maskwire_server.domain.reconstruction.geometry import Intrinsics, Mesh
-from maskwire_server.engines.sam3d_body.alignment import align_to_points, visible_triangles
+from maskwire_server.domain.reconstruction.visibility import visible_triangles
+from maskwire_server.engines.sam3d_body.alignment import align_to_points
 
 SIZE = ImageSize(width_px=64, height_px=48)
 FOCAL = 96.0
@@ -29,6 +30,20 @@ def test_only_the_front_is_seen():
     assert (columns.min(), columns.max()) == (20, 44 - 1)
     assert (rows.min(), rows.max()) == (12, 36 - 1)
     assert np.unique(mesh.vertices[mesh.faces[np.unique(seen[seen >= 0])]][..., 2]) == 4.0
+
+
+def test_the_nearer_of_two_is_seen():
+    far, near = box(8.0), box(4.0)
+    count = len(near.vertices)
+    both = Mesh(
+        np.concatenate([near.vertices, far.vertices]),
+        np.concatenate([near.faces, far.faces + count]),
+    )
+    turned = Mesh(both.vertices, both.faces[::-1].copy())
+    camera = Intrinsics(FOCAL, FOCAL, 32.0, 24.0)
+    for mesh in (both, turned):
+        seen = visible_triangles(mesh, camera, SIZE)
+        assert (mesh.faces[seen[seen >= 0]] < count).all()
 
 
 def test_what_reaches_behind_the_camera_is_not_drawn():
