@@ -31,6 +31,24 @@ class PublishedCheckpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class PublishedFolder:
+    """A checkpoint of several files on the model hub: weights, configuration, tokenizer.
+
+    The files that are fetched are chosen by name from the repository's list, which has the size and
+    digest of each large one; the weights are safetensors.
+
+    Attributes:
+        repository: Repository on the hub.
+        patterns: Which of its files belong to the checkpoint, as shell patterns.
+        is_gated: Whether the hub wants the licence accepted first, and so a token.
+    """
+
+    repository: str
+    patterns: tuple[str, ...]
+    is_gated: bool
+
+
+@dataclass(frozen=True, slots=True)
 class CatalogueEntry:
     """One named model.
 
@@ -41,7 +59,8 @@ class CatalogueEntry:
         license: SPDX identifier of the weights' licence.
         config: Name of the architecture's file inside the engine's model library; empty where the
             engine knows only one architecture.
-        published: Where the weights come from; None where they ship with Maskwire.
+        published: Where the weights come from; None where they ship with Maskwire or are a folder.
+        published_folder: Where the folder comes from; None where the weights are one file or ship.
     """
 
     name: str
@@ -50,6 +69,12 @@ class CatalogueEntry:
     license: str
     config: str = ""
     published: PublishedCheckpoint | None = None
+    published_folder: PublishedFolder | None = None
+
+    @property
+    def is_pulled(self) -> bool:
+        """Whether the weights must be fetched before the model can be served."""
+        return self.published is not None or self.published_folder is not None
 
 
 def _sam2(size: str, config: str, summary: str, sha256: str, size_bytes: int) -> CatalogueEntry:
@@ -102,6 +127,17 @@ _ENTRIES = (
         "SAM 2.1 with 224 M parameters: the most accurate of the family.",
         "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318",
         898_083_611,
+    ),
+    CatalogueEntry(
+        name="sam3",
+        engine="sam3",
+        summary="SAM 3 with 0.9 B parameters: finds concepts by text and exemplars.",
+        license="SAM License",
+        published_folder=PublishedFolder(
+            repository="facebook/sam3",
+            patterns=("*.json", "*.safetensors", "merges.txt", "LICENSE"),
+            is_gated=True,
+        ),
     ),
 )
 

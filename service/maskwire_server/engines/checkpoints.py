@@ -2,17 +2,16 @@
 
 Layout: `<folder>/<model name>/` holds `weights-<16 hex>.safetensors`, named by the digest of the
 file that it was converted from, and `checkpoint.json`, which names the weights in force with their
-digest. The manifest is replaced last and atomically, so a reader sees the old pair or the new one.
+digest. A checkpoint of several files is a folder `files-<16 hex>` instead (`folder_checkpoints`).
+The manifest is replaced last and atomically, so a reader sees the old pair or the new one.
 What catalogue names mean is in `catalogue`; reading weights into a network is the engines' part.
 """
 
 from __future__ import annotations
 
-import enum
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -27,37 +26,15 @@ from huggingface_hub.errors import (
 from maskwire_server.domain.engine import ModelSpecification
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
 
-from . import catalogue
+from . import catalogue, folder_checkpoints
 from .catalogue import CatalogueEntry, PublishedCheckpoint
+from .pulling import ProgressListener as ProgressListener
+from .pulling import PullProgress as PullProgress
+from .pulling import PullStage as PullStage
+from .pulling import bar_for
 from .weights import State, read_state, replace_durably, verified_digest, write_state
 
 _MANIFEST = "checkpoint.json"
-
-
-class PullStage(enum.Enum):
-    """What a pull is busy with."""
-
-    DOWNLOADING = "downloading"
-    VERIFYING = "verifying"
-    CONVERTING = "converting"
-
-
-@dataclass(frozen=True, slots=True)
-class PullProgress:
-    """How far a pull is.
-
-    Attributes:
-        stage: What it is busy with.
-        done_bytes: Bytes of this stage that are done.
-        total_bytes: Bytes of this stage in all.
-    """
-
-    stage: PullStage
-    done_bytes: int
-    total_bytes: int
-
-
-ProgressListener = Callable[[PullProgress], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +43,9 @@ class InstalledCheckpoint:
 
     Attributes:
         name: Model name in the catalogue.
-        file: The weights as safetensors.
-        sha256: Digest of `file` in hexadecimal, taken when it was written.
-        source_sha256: Digest of the file that it was converted from.
+        file: The weights as safetensors, or the folder that has them with what belongs to them.
+        sha256: Digest of the weights in hexadecimal, taken when they were written.
+        source_sha256: Digest of the file that they were converted from.
         is_published: Whether that was the published file of the catalogue; False for own weights.
     """
 
@@ -80,8 +57,9 @@ class InstalledCheckpoint:
 
     @property
     def size_bytes(self) -> int:
-        """Size of the weights' file."""
-        return self.file.stat().st_size
+        """Size of the file, or of the folder's files."""
+        files = self.file.iterdir() if self.file.is_dir() else (self.file,)
+        return sum(file.stat().st_size for file in files)
 
 
 def locate(name: str, folder: Path) -> InstalledCheckpoint | None:
@@ -142,7 +120,7 @@ def specify(
             `MODEL_UNAVAILABLE` where the weights have not been pulled.
     """
     entry = catalogue.find(name) if engine is not None else catalogue.require(name)
-    if checkpoint is None and entry is not None and entry.published is not None:
+    if checkpoint is None and entry is not None and entry.is_pulled:
         installed_here = locate(name, folder)
         if installed_here is None:
             raise _unavailable(
@@ -168,6 +146,7 @@ def pull(
     source_file: Path | None = None,
     progress: ProgressListener | None = None,
     endpoint: str | None = None,
+    token: str | None = None,
 ) -> InstalledCheckpoint:
     """Fetch a model's published weights, check them and install them in a folder.
 
@@ -179,9 +158,10 @@ def pull(
         folder: The folder of checkpoints; made where absent.
         source_file: Local file to install instead of fetching: torch's `{"model": state_dict}` or
             safetensors. It need not be the published one (`is_published` tells), but its tensors
-            must fit the architecture.
+            must fit the architecture. For a checkpoint of several files: their folder.
         progress: Called from this thread, or from the hub client's, as bytes are done.
         endpoint: Base address of the model hub; None for the hub client's own default.
+        token: For a model whose licence the hub wants accepted; None for the hub's own login.
 
     Raises:
         MaskwireError: `MODEL_NOT_FOUND` where the catalogue lacks the name; `INVALID_ARGUMENT`
@@ -190,12 +170,14 @@ def pull(
             tensors do not fit. Nothing that was installed before is touched then.
     """
     entry = catalogue.require(name)
+    listener = progress or (lambda _: None)
+    home = folder / name
+    if entry.published_folder is not None:
+        return _pull_folder(entry, home, source_file, listener, endpoint, token)
     if entry.published is None:
         raise MaskwireError(
             ErrorCode.INVALID_ARGUMENT, f"{name} ships with Maskwire: there is nothing to pull"
         )
-    listener = progress or (lambda _: None)
-    home = folder / name
     home.mkdir(parents=True, exist_ok=True)
     if source_file is not None:
         return _install(
@@ -212,6 +194,30 @@ def pull(
         raise
     checkpoint = _install(entry, entry.published, home, fetched, digest, listener)
     shutil.rmtree(download_folder, ignore_errors=True)
+    return checkpoint
+
+
+def _pull_folder(
+    entry: CatalogueEntry,
+    home: Path,
+    source: Path | None,
+    listener: ProgressListener,
+    endpoint: str | None,
+    token: str | None,
+) -> InstalledCheckpoint:
+    home.mkdir(parents=True, exist_ok=True)
+    installed_folder = folder_checkpoints.install(
+        entry, home, source, listener, endpoint=endpoint, token=token
+    )
+    checkpoint = InstalledCheckpoint(
+        name=entry.name,
+        file=installed_folder.folder,
+        sha256=installed_folder.sha256,
+        source_sha256=installed_folder.sha256,
+        is_published=source is None,
+    )
+    _write_manifest(home, checkpoint)
+    folder_checkpoints.remove_others(home, installed_folder.folder)
     return checkpoint
 
 
@@ -285,7 +291,7 @@ def _download(
             published.filename,
             local_dir=folder,
             endpoint=endpoint,
-            tqdm_class=cast(Any, _bar_for(listener, published.size_bytes)),
+            tqdm_class=cast(Any, bar_for(listener, published.size_bytes)),
         )
     except Exception as error:  # the client lets errors of its HTTP library and of xet through
         raise _unavailable(
@@ -313,36 +319,6 @@ def _require_on_hub(
             f"run `maskwire models pull {name} --from FILE`",
             name,
         ) from error
-
-
-def _bar_for(listener: ProgressListener, total_bytes: int) -> type:
-    """Return a class that the hub client takes for a progress bar and that tells the listener."""
-
-    class ListenerBar:
-        def __init__(self, **options: Any) -> None:
-            self.total = int(options.get("total") or total_bytes)
-            self.n = int(options.get("initial") or 0)
-
-        def update(self, count: float | None = 1) -> None:
-            self.n += int(count or 0)
-            listener(PullProgress(PullStage.DOWNLOADING, self.n, self.total))
-
-        def update_transfer(self, count: float) -> None:
-            """Bytes on the wire; `update` tells those on disk."""
-
-        def set_postfix_str(self, text: str, refresh: bool = True) -> None: ...
-
-        def set_transfer_postfix_str(self, text: str, refresh: bool = True) -> None: ...
-
-        def close(self) -> None: ...
-
-        def __enter__(self) -> ListenerBar:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            self.close()
-
-    return ListenerBar
 
 
 def _unavailable(message: str, name: str) -> MaskwireError:

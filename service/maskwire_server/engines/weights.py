@@ -56,6 +56,48 @@ def verified_digest(file: Path, expected: str | None) -> str:
     return digest
 
 
+def verified_folder_digest(folder: Path, expected: str | None) -> str:
+    """Return the SHA-256 over the safetensors files of a folder after comparing it.
+
+    The files are taken one after another in the order of their names, so that the digest of a
+    single file is the file's own.
+
+    Args:
+        folder: The checkpoint.
+        expected: Hexadecimal digest, or None to accept any.
+
+    Raises:
+        MaskwireError: `MODEL_UNAVAILABLE` where there is no such folder, it has no such file, one
+            cannot be read, or the digest is another.
+    """
+    if not folder.is_dir():
+        state = "is not a folder" if folder.exists() else "does not exist"
+        raise _unusable(
+            folder,
+            f"checkpoint {folder} {state}: this model's checkpoint is a folder with its "
+            "configuration, its weights as safetensors and the files of its tokenizer",
+        )
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise _unusable(folder, f"checkpoint {folder} has no *.safetensors file")
+    digest = hashlib.sha256()
+    for file in files:
+        try:
+            with file.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+        except OSError as error:
+            raise _unreadable(file, error.strerror or type(error).__name__) from error
+    found = digest.hexdigest()
+    if expected is not None and found != expected.lower():
+        raise _unusable(
+            folder,
+            f"the weights in {folder} have SHA-256 {found}, but {expected.lower()} was expected: "
+            "they are damaged or others; fetch them again",
+        )
+    return found
+
+
 def read_state(file: Path) -> State:
     """Read named tensors onto the CPU from a `.safetensors` file or torch's `{"model": ...}`.
 
@@ -113,8 +155,8 @@ def replace_durably(temporary: Path, file: Path) -> None:
 
 
 def _unreadable(file: Path, reason: str) -> MaskwireError:
-    return MaskwireError(
-        ErrorCode.MODEL_UNAVAILABLE,
-        f"checkpoint {file} cannot be read: {reason}",
-        resource=str(file),
-    )
+    return _unusable(file, f"checkpoint {file} cannot be read: {reason}")
+
+
+def _unusable(path: Path, message: str) -> MaskwireError:
+    return MaskwireError(ErrorCode.MODEL_UNAVAILABLE, message, resource=str(path))

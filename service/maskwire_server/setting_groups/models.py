@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from .group import SettingGroup
 
@@ -18,7 +18,8 @@ class ModelSettings(SettingGroup):
     engine: str | None = None
     """Engine that loads it, e.g. sam2; needed for models that the catalogue does not know."""
     checkpoint: Path | None = None
-    """File with the weights (.safetensors, .pt); absent means the cache folder or the bundle."""
+    """File with the weights (.safetensors, .pt), or their folder (sam3); absent means the cache
+    folder or the bundle."""
     config: Path | None = None
     """File with the architecture, for models that the catalogue does not know."""
     device: str | None = None
@@ -44,6 +45,9 @@ class ModelsSettings(SettingGroup):
     """Threads of one network on the CPU; 0 leaves it to torch."""
     cache_folder: Path = Path("~/.cache/maskwire")
     """Folder of downloaded checkpoints."""
+    hub_token: SecretStr | None = None
+    """Token for the model hub, to pull models that want their licence accepted (sam3); never shown.
+    Absent means that of the hub's own login, if there is one."""
 
 
 class ReconstructionSettings(SettingGroup):

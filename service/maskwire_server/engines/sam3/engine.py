@@ -31,10 +31,11 @@ from maskwire_server.domain.prompts import ObjectPrompts, PromptKind
 from maskwire_server.engines import catalogue
 from maskwire_server.engines.device import Placement, reporting_device_failure, resolve
 from maskwire_server.engines.visual_prompts import batched
+from maskwire_server.engines.weights import verified_folder_digest
 
 from .detection import exemplars, instances
 from .embedding import Sam3Embedding
-from .loading import Sam3Parts, load_parts, verified_folder_digest
+from .loading import Sam3Parts, load_parts
 from .network import Sam3Network
 from .texts import TEXTS_KEPT, TextEncoder
 

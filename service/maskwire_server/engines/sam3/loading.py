@@ -12,7 +12,6 @@ place its tensor: a load that would leave a weight at random is refused.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +26,6 @@ from transformers.utils import logging
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
 
 _KEY_CONVERSION = {r"^tracker_model\.tracker_model\.": "tracker_model."}
-_WEIGHTS = "*.safetensors"
 _CONFIGURATION = "config.json"
 _NAMES_SHOWN = 8
 _MISFITS = {
@@ -50,41 +48,6 @@ class Sam3Parts:
     model: Any
     image_processor: Any
     tokenizer: Any
-
-
-def verified_folder_digest(folder: Path, expected: str | None) -> str:
-    """Return the SHA-256 over a folder's weight files after comparing it with what is expected.
-
-    The files are taken one after another in the order of their names; that of a single file is the
-    file's own digest.
-
-    Args:
-        folder: The checkpoint.
-        expected: Hexadecimal digest, or None to accept any.
-
-    Raises:
-        MaskwireError: `MODEL_UNAVAILABLE` where there is no such folder, it lacks a configuration
-            or weights, or has another digest.
-    """
-    if not folder.is_dir():
-        state = "is not a folder" if folder.exists() else "does not exist"
-        raise _unavailable(
-            f"checkpoint {folder} {state}: a SAM 3 checkpoint is a folder with {_CONFIGURATION}, "
-            f"{_WEIGHTS} and the files of its tokenizer and processor",
-            folder,
-        )
-    files = sorted(folder.glob(_WEIGHTS))
-    for found, what in ((files, _WEIGHTS), ((folder / _CONFIGURATION).is_file(), _CONFIGURATION)):
-        if not found:
-            raise _unavailable(f"checkpoint {folder} has no {what}", folder)
-    digest = _digest(files, folder)
-    if expected is not None and digest != expected.lower():
-        raise _unavailable(
-            f"the weights in {folder} have SHA-256 {digest}, but {expected.lower()} was expected: "
-            "they are damaged or others; fetch them again",
-            folder,
-        )
-    return digest
 
 
 def load_parts(folder: Path) -> Sam3Parts:
@@ -164,19 +127,6 @@ def _shortened(names: Iterable[str]) -> str:
 def _stated_model_type(folder: Path) -> str:
     stated, _ = Sam3VideoConfig.get_config_dict(folder, local_files_only=True)
     return str(stated.get("model_type", ""))
-
-
-def _digest(files: Iterable[Path], folder: Path) -> str:
-    digest = hashlib.sha256()
-    try:
-        for file in files:
-            with file.open("rb") as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise _unavailable(f"checkpoint {folder} cannot be read: {reason}", folder) from error
-    return digest.hexdigest()
 
 
 @contextmanager
