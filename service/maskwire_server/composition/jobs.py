@@ -12,12 +12,14 @@ from ..domain.jobs.content import JobContentStore
 from ..domain.jobs.ledger import JobLedger, JobRules
 from ..domain.jobs.service import JobLimits, JobService
 from ..domain.jobs.sweeper import JobSweeper
+from ..domain.jobs.webhooks import WebhookDeliverer, WebhookRules
 from ..domain.queued_calls import CallAdmission
 from ..domain.reconstruction.admission import ReconstructionAdmission
 from ..domain.reconstruction.inputs import InputLimits, InputReader
 from ..jobs.sqlite import SqliteJobBackend
+from ..jobs.webhooks import HttpWebhookSender
 from ..jobs.worker import JobWorkers, KeepingTimes, WorkerLimits, WorkerSetup
-from ..settings import Settings
+from ..settings import Settings, SettingsError
 from ..transport.queued_call_runner import SegmentationServices
 from ..transport.services import JobParts
 from .shared import SharedParts
@@ -43,6 +45,7 @@ async def build_jobs(
     """Build what answers about jobs, and start this process's own workers."""
     keeping = await open_jobs(settings, shared, resources)
     start_workers(settings, keeping, shared, resources)
+    _start_webhooks(settings, keeping, shared, resources)
     chosen = settings.jobs
     service = JobService(
         keeping.ledger,
@@ -121,6 +124,34 @@ def input_reader(settings: Settings, shared: SharedParts) -> InputReader:
         max_geometry_bytes=settings.reconstruction.max_geometry_bytes,
     )
     return InputReader(shared.images, shared.stores.files, shared.pixels, limits)
+
+
+def _start_webhooks(
+    settings: Settings, keeping: JobKeeping, shared: SharedParts, resources: AsyncExitStack
+) -> None:
+    """Begin to report the ends of jobs, where there is a secret to sign the reports with."""
+    chosen = settings.webhooks
+    if chosen.secret is None:
+        return
+    try:
+        sender = HttpWebhookSender(
+            chosen.secret.get_secret_value(),
+            timedelta(seconds=chosen.timeout_s),
+            utc_now,
+            ca_file=chosen.ca_file,
+            allow_private_addresses=chosen.allow_private_addresses,
+        )
+    except ValueError as error:
+        raise SettingsError(f"webhooks.secret: {error}") from error
+    resources.push_async_callback(sender.close)
+    rules = WebhookRules(
+        max_attempts=chosen.max_attempts,
+        first_delay=timedelta(seconds=chosen.first_delay_s),
+        lease=timedelta(seconds=settings.jobs.lease_s),
+    )
+    reporter = WebhookDeliverer(keeping.backend, sender, rules, shared.observer, utc_now)
+    reporter.start()
+    resources.push_async_callback(reporter.stop)
 
 
 def utc_now() -> datetime:

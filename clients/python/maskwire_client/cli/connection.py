@@ -121,8 +121,11 @@ def local_service(config: Path | None, model: str = "") -> Iterator[str]:
 def starting_server() -> Iterator[None]:
     """Turn the errors with which a server fails to start into a `CommandFailure`."""
     error_type: type[Exception] = server_module("domain.errors").MaskwireError
+    settings_error: type[Exception] = server_module("settings").SettingsError
     try:
         yield
+    except settings_error as error:
+        raise CommandFailure(f"the settings are not valid: {error}", ExitCode.USAGE) from error
     except error_type as error:
         code: str = error.code.name  # type: ignore[attr-defined]
         raise CommandFailure(str(error), exit_code_for_server_code(code)) from error
