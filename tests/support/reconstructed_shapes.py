@@ -135,4 +135,4 @@ def details(count: int) -> ResultDetails:
 
 
 def _mesh(shape: trimesh.Trimesh) -> Mesh:
-    return Mesh(shape.vertices.astype(np.float32), shape.faces.astype(np.int32))
+    return Mesh(np.array(shape.vertices, dtype=np.float32), np.array(shape.faces, dtype=np.int32))

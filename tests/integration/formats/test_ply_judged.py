@@ -83,6 +83,7 @@ def test_plyfile_and_trimesh_read_the_vertices() -> None:
     assert len(vertices) == 500
     assert np.array_equal(vertices["y"], splats.positions[:, 1])
     cloud = trimesh.load(io.BytesIO(content), file_type="ply")
+    assert isinstance(cloud, trimesh.PointCloud)
     assert np.allclose(cloud.vertices, splats.positions, atol=1e-6)
 
 
