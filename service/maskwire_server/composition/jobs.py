@@ -92,7 +92,7 @@ async def open_jobs(
     sweeper = JobSweeper(backend, contents, timedelta(seconds=chosen.sweep_interval_s), utc_now)
     sweeper.start()
     resources.push_async_callback(sweeper.stop)
-    return JobKeeping(backend, JobLedger(backend, rules, utc_now), contents)
+    return JobKeeping(backend, JobLedger(backend, rules, utc_now, shared.observer), contents)
 
 
 def start_workers(
