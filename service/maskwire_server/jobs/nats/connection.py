@@ -19,6 +19,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import APIError, NoStreamResponseError, ServiceUnavailableError
 
 from ...domain.errors import ErrorCode, MaskwireError
+from .client import NatsClient
 
 CALL_TIMEOUT_S = 5.0
 """How long a call tries before the backend counts as not reachable."""
@@ -206,7 +207,7 @@ class NatsConnection:
         async with self._connecting:
             if self._client is not former:
                 return
-            client = Client()
+            client = NatsClient()
             try:
                 await client.connect(
                     self._servers,
