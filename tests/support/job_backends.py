@@ -65,7 +65,8 @@ def sqlite_store(folder: Path) -> JobStore:
     """Return a store in a file of a folder; nothing is made yet."""
 
     def make(**options: Any) -> JobBackend:
-        return SqliteJobBackend(folder / "jobs.sqlite", **({"lease": LEASE} | options))
+        options.setdefault("lease", LEASE)
+        return SqliteJobBackend(folder / "jobs.sqlite", **options)
 
     return JobStore(make)
 
@@ -77,7 +78,8 @@ def nats_store(url: str) -> JobStore:
     prefix = f"test-{next(_prefixes)}"
 
     def make(**options: Any) -> JobBackend:
-        return NatsJobBackend([url], **({"lease": LEASE, "prefix": prefix} | options))
+        options.setdefault("lease", LEASE)
+        return NatsJobBackend([url], prefix=prefix, **options)
 
     return JobStore(make)
 
@@ -118,10 +120,17 @@ async def create(backend: JobBackend, **changes: Any) -> Job:
     return await backend.create(first.job, first.event)
 
 
-async def append(backend: JobBackend, job: Job, fraction: float = 0.5) -> Job | None:
-    """Append an event of progress to a job at some version; None where it has another."""
+async def try_append(backend: JobBackend, job: Job, fraction: float = 0.5) -> Job | None:
+    """Append an event of progress to a job at some version; return None where it has another."""
     change = machine.progressed(job, utc_now(), "stage", fraction, "")
     return change.job if await backend.append(change.job, change.event) else None
+
+
+async def append(backend: JobBackend, job: Job, fraction: float = 0.5) -> Job:
+    """Append an event of progress to a job that must be at that version."""
+    appended = await try_append(backend, job, fraction)
+    assert appended is not None
+    return appended
 
 
 async def first_events(

@@ -242,6 +242,7 @@ async def test_a_worker_that_dies_after_its_commit_leaves_the_report_to_the_next
         ledger = new_ledger(backend)
         await ledger.submit(new_job(webhook=WebhookDelivery(receiver.url)))
         claim = await ledger.claim([QUEUE], LONG)
+        assert claim is not None
         # All that a commit does before its worker dies.
         change = machine.succeeded(claim.job, utc_now(), new_result(), RULES.retention)
         assert await backend.append(change.job, change.event)

@@ -85,7 +85,7 @@ class Database:
             raise _unavailable(str(error)) from error
         except (sqlite3.Error, OSError) as error:
             self._disconnect()
-            _log.error("job_database_failed", database=str(self._path), error=str(error))
+            _log.error("the job database failed", database=str(self._path), error=str(error))
             raise _unavailable("the job database failed") from error
 
     def _written(self, work: Work[Value]) -> Value:
@@ -131,8 +131,9 @@ class Database:
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA synchronous = FULL")
             self._use_write_ahead_log(connection)
-            with _transaction(connection):
-                schema.prepare(connection)
+            if not schema.is_ready(connection):
+                with _transaction(connection):
+                    schema.prepare(connection)
         except BaseException:
             connection.close()
             raise

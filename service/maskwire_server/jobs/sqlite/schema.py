@@ -51,16 +51,24 @@ class UnknownDatabaseError(Exception):
     """The file is a database of something else, or of a newer version; the message says which."""
 
 
+def is_ready(connection: sqlite3.Connection) -> bool:
+    """Return whether the tables are there, without waiting for anybody who writes."""
+    return (
+        _number(connection, "PRAGMA application_id") == APPLICATION_ID
+        and _number(connection, "PRAGMA user_version") == VERSION
+    )
+
+
 def prepare(connection: sqlite3.Connection) -> None:
     """Make the tables where there are none, in the transaction that is open.
 
     Raises:
         UnknownDatabaseError: The tables are not ones that this version can use.
     """
+    if is_ready(connection):
+        return
     application = _number(connection, "PRAGMA application_id")
     version = _number(connection, "PRAGMA user_version")
-    if application == APPLICATION_ID and version == VERSION:
-        return
     if application == APPLICATION_ID:
         raise UnknownDatabaseError(
             f"the job database has version {version}, this program knows {VERSION}"
