@@ -74,6 +74,7 @@ async def test_the_kill_matrix(broker: NatsServer | None, tmp_path: Path) -> Non
                 console.print(f"{name}, seed {seed}: {one}")
             for field in vars(one):
                 setattr(total, field, getattr(total, field) + getattr(one, field))
+        console.print(f"{name}: {total}")
         tallies.append(total)
         table.add_row(name, *(str(value) for value in vars(total).values()))
     console.print()
