@@ -133,16 +133,15 @@ class Queues:
         handout = _handout(delivery)
         if handout.is_lost():
             return
-        await self._answer(handout, _SETTLED)
+        # Removed and only then acknowledged: an acknowledged message is still there for a moment in
+        # a cluster, where a new place for the same job would be refused and so lost; and it is
+        # there again after `kill -9` of a server that did not sync.
+        stream = self._names.queue_stream(delivery.queue)
+        await self._connection.call(
+            partial(remove_message, stream=stream, position=handout.position)
+        )
         handout.is_over = True
-
-        # In a cluster the message is still there for a moment after it was acknowledged; a new
-        # place for the same job would be refused, and lost.
-        async def remove(jetstream: JetStreamContext) -> None:
-            stream = self._names.queue_stream(delivery.queue)
-            await remove_message(jetstream, stream, handout.position)
-
-        await self._connection.call(remove)
+        await self._answer(handout, _SETTLED)
 
     async def release(self, delivery: Delivery, delay: timedelta) -> None:
         """See `JobBackend`; as `settle` otherwise."""
