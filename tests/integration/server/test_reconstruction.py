@@ -206,7 +206,8 @@ def test_a_point_map_may_be_an_uploaded_file(reconstruction: Any, channel: grpc.
         timeout=DEADLINE_S,
     )
     point_map = reconstruction_pb2.PointMap(uri=stored.file.name)
-    assert run(reconstruction, objects_request([disc(48, 32, 13)], point_map=point_map)).result
+    request = objects_request([disc(48, 32, 13)], point_map=point_map)
+    assert run(reconstruction, request).result.is_metric
 
 
 def test_watching_resumes_after_any_sequence(reconstruction: Any, jobs: Any) -> None:
@@ -256,7 +257,7 @@ def test_what_no_engine_here_does_is_refused_by_name(reconstruction: Any) -> Non
     with pytest.raises(grpc.RpcError) as refused:
         run(reconstruction, objects_request(model="sam3d-objects"))
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
-    assert "inflate" in refused.value.details()
+    assert "inflate" in (refused.value.details() or "")
     bodies = reconstruction_pb2.ReconstructBodiesRequest(
         request_id=new_request_id(), image=image_pb2.ImageSource(data=picture())
     )
