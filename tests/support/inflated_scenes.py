@@ -180,22 +180,35 @@ def silhouette(scene: ReconstructedScene, index: int, size: ImageSize) -> NDArra
     points = camera_points(model.mesh, model.pose)
     x = points[:, 0] / points[:, 2] * camera.focal_length_x_px + camera.principal_point_x_px
     y = points[:, 1] / points[:, 2] * camera.focal_length_y_px + camera.principal_point_y_px
+    return _covered(x[model.mesh.faces], y[model.mesh.faces], size)
+
+
+def _covered(x: NDArray[np.float64], y: NDArray[np.float64], size: ImageSize) -> NDArray[np.bool_]:
+    """Return the pixels whose centres triangles, two arrays of shape (n, 3), cover."""
+    left, top = (np.ceil(one.min(axis=1) - 0.5).astype(np.intp) for one in (x, y))
+    right, bottom = (np.floor(one.max(axis=1) - 0.5).astype(np.intp) for one in (x, y))
     seen = np.zeros((size.height_px, size.width_px), np.bool_)
-    for face in model.mesh.faces:
-        _cover(seen, x[face], y[face])
+    for down in range(int((bottom - top).max()) + 1):
+        for across in range(int((right - left).max()) + 1):
+            rows, columns = top + down, left + across
+            near = (rows <= bottom) & (columns <= right) & (rows >= 0) & (columns >= 0)
+            near &= (rows < size.height_px) & (columns < size.width_px)
+            inside = _holds(x[near], y[near], columns[near] + 0.5, rows[near] + 0.5)
+            seen[rows[near][inside], columns[near][inside]] = True
     return seen
 
 
-def _cover(seen: NDArray[np.bool_], x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
-    left, right = max(0, int(np.floor(x.min() - 0.5))), int(np.ceil(x.max() + 0.5))
-    top, bottom = max(0, int(np.floor(y.min() - 0.5))), int(np.ceil(y.max() + 0.5))
-    view = seen[top:bottom, left:right]
-    rows, columns = np.mgrid[top : top + view.shape[0], left : left + view.shape[1]] + 0.5
-    sides = [
-        (x[j] - x[i]) * (rows - y[i]) - (y[j] - y[i]) * (columns - x[i])
-        for i, j in ((0, 1), (1, 2), (2, 0))
-    ]
-    slack = 1e-6
-    view |= np.all([side >= -slack for side in sides], 0) | np.all(
-        [side <= slack for side in sides], 0
+def _holds(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    at_x: NDArray[np.float64],
+    at_y: NDArray[np.float64],
+) -> NDArray[np.bool_]:
+    sides = np.stack(
+        [
+            (x[:, j] - x[:, i]) * (at_y - y[:, i]) - (y[:, j] - y[:, i]) * (at_x - x[:, i])
+            for i, j in ((0, 1), (1, 2), (2, 0))
+        ]
     )
+    slack = 1e-6
+    return np.asarray((sides >= -slack).all(axis=0) | (sides <= slack).all(axis=0))

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
 _HALF = np.float32(0.5)
+_CLEARANCE = np.float32(0.1)  # of shares from one half: lines of one node do not wither
+_SMOOTHING_PX = 1.0
 _NEAREST_BORDER, _FARTHEST_BORDER = 0.05, 0.95
 """How near to a node the border may come, as a share of the edge: no triangle degenerates."""
 
@@ -97,8 +99,21 @@ def make_grid(mask: NDArray[np.bool_], resolution: int) -> Grid:
     thin = _thin_parts(covered, inside)
     # A line of width w covers c = w / stride of its cells. Where both neighbours are empty, this
     # puts its border at w / 2 on either side.
-    shares = np.where(thin, _HALF / (1 - np.minimum(covered, _HALF) / 2), covered)
-    return Grid(box, stride, np.pad(shares, 1), np.pad(inside | thin, 1))
+    thin_shares = _HALF / (1 - np.minimum(covered, _HALF) / 2)
+    smooth = _smooth_border(np.pad(covered, 1), np.pad(inside, 1), stride)
+    shares = np.where(np.pad(thin, 1), np.pad(thin_shares, 1), smooth)
+    return Grid(box, stride, shares, np.pad(inside | thin, 1))
+
+
+def _smooth_border(
+    covered: NDArray[np.float32], inside: NDArray[np.bool_], stride: float
+) -> NDArray[np.float32]:
+    """Return covered shares whose border has no stairs, between the same nodes as before."""
+    smooth = ndimage.gaussian_filter(covered, _SMOOTHING_PX / stride, mode="constant")
+    clear = np.where(
+        inside, np.maximum(smooth, _HALF + _CLEARANCE), np.minimum(smooth, _HALF - _CLEARANCE)
+    )
+    return np.asarray(clear, np.float32)
 
 
 def _covered_shares(mask: NDArray[np.generic], stride: float) -> NDArray[np.float32]:

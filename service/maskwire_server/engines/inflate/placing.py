@@ -49,9 +49,7 @@ def place_in_units(
     bulge = _bulge(heights_px, intrinsics)
     rays = rays_through(positions, intrinsics)
     border = rays_through(sheets.border_positions, intrinsics)
-    points = np.concatenate(
-        [rays * (1 - bulge[:, None]), border, rays * (1 + bulge[:, None])], axis=0
-    )
+    points = np.concatenate([rays / (1 + bulge[:, None]), border, rays / (1 - bulge[:, None])])
     return PlacedVertices(
         points * _ASSUMED_DEPTH, np.concatenate([positions, sheets.border_positions, positions])
     )
@@ -78,7 +76,7 @@ def place_on_points(
     inner = np.searchsorted(sheets.nodes, sheets.border_inner[far])
     border[far] = shifted(front[inner], sheets.border_positions[far] - positions[inner], intrinsics)
     bulge = _bulge(heights_px, intrinsics)
-    back = front * ((1 + bulge) / (1 - bulge))[:, None]  # what bulges alike about its middle
+    back = front * ((1 + bulge) / (1 - bulge))[:, None]
     return PlacedVertices(
         np.concatenate([front, border, back]),
         np.concatenate([positions, sheets.border_positions, positions]),
@@ -103,6 +101,12 @@ def to_object_frame(points: NDArray[np.float64], pose: Pose) -> NDArray[np.float
 
 
 def _bulge(heights_px: NDArray[np.float64], intrinsics: Intrinsics) -> NDArray[np.float64]:
-    """Return how far a surface stands off its middle, as a share of the middle's depth."""
-    bulge = heights_px / math.sqrt(intrinsics.focal_length_x_px * intrinsics.focal_length_y_px)
+    """Return by which share of the border's 1 / depth a surface bulges to either side.
+
+    The rays to a ball of unit border depth meet it where 1 / depth = 1 ± b / √(1 + r²), r being the
+    slope of those that touch it and b² = r² - (slope of the ray)²; r is taken to be b, as it is in
+    the ball's middle.
+    """
+    slopes = heights_px / math.sqrt(intrinsics.focal_length_x_px * intrinsics.focal_length_y_px)
+    bulge = slopes / np.sqrt(1 + slopes**2)
     return np.asarray(bulge * min(1.0, _MOST_BULGE / float(bulge.max())), np.float64)
