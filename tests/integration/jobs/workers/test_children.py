@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
 from maskwire_server.domain.errors import ErrorCode
 from maskwire_server.domain.jobs.job import JobState
 from tests.support.job_worker_child import script, work
-from tests.support.job_worker_world import World, appeared, gone, is_running
+from tests.support.job_worker_world import (
+    World,
+    appeared,
+    gone,
+    is_running,
+    job_world,
+    sqlite_place,
+)
 
 RESULT_BYTES = 20 * 2**20
 
@@ -182,8 +190,13 @@ async def test_a_child_that_says_nothing_is_killed(world: World, holds_lock: boo
     assert "attempt 1 failed: no progress for 1 s in stage stuck" in lines
 
 
-async def test_work_longer_than_the_stall_limit_and_the_lease_is_left_alone(world: World) -> None:
-    async with world.workers(stall_timeout_s=2.0):
+async def test_work_longer_than_the_stall_limit_and_the_lease_is_left_alone(
+    tmp_path: Path,
+) -> None:
+    async with (
+        job_world(tmp_path, sqlite_place(tmp_path), lease_s=1.5) as world,
+        world.workers(stall_timeout_s=2.0),
+    ):
         job = await world.submit(script(work("long", 3.0)))
         done = await world.audited(job.key, JobState.SUCCEEDED)
     assert done.attempt == 1
