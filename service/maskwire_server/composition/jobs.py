@@ -79,7 +79,7 @@ async def open_jobs(
         MaskwireError: `JOBS_UNAVAILABLE`.
     """
     chosen = settings.jobs
-    backend = _backend(settings)
+    backend = make_job_backend(settings)
     resources.push_async_callback(backend.close)
     await backend.open()
     rules = JobRules(
@@ -159,7 +159,8 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def _backend(settings: Settings) -> JobBackend:
+def make_job_backend(settings: Settings) -> JobBackend:
+    """Make the backend that the settings choose; it connects when it is opened."""
     chosen = settings.jobs
     lease = timedelta(seconds=chosen.lease_s)
     if chosen.backend == "sqlite":

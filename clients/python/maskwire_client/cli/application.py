@@ -14,6 +14,7 @@ from . import (
     auto,
     config,
     demo,
+    doctor,
     evaluate,
     jobs,
     live,
@@ -70,6 +71,7 @@ application.command("reconstruct", epilog=reconstruct.EPILOG)(reconstruct.recons
 application.command("eval", epilog=evaluate.EPILOG)(evaluate.evaluate)
 application.command("config")(config.show_config)
 application.command("demo")(demo.demo)
+application.command("doctor")(doctor.doctor)
 application.add_typer(jobs.application, name="jobs")
 application.add_typer(models.application, name="models")
 
