@@ -13,6 +13,7 @@ in the object frame, with y up, as the contract has it.
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,6 +35,8 @@ PROPERTIES = (
     *("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"),
 )
 """The properties of a file, in order."""
+
+_READ = tuple(name for name in PROPERTIES if name not in ("nx", "ny", "nz"))
 
 SH_C0 = 0.28209479177387814
 """The spherical harmonic of degree 0, 1 / (2 √π): colour = 0.5 + SH_C0 · f_dc."""
@@ -77,8 +80,7 @@ def splats_from_ply(data: bytes) -> Splats:
         ValueError: The bytes are no PLY file or lack a property of splats.
     """
     try:
-        vertices = PlyData.read(io.BytesIO(data))["vertex"]
-        columns = {name: np.asarray(vertices[name], dtype=np.float64) for name in _READ}
+        columns = _read_columns(data)
     except (PlyParseError, KeyError, ValueError, UnicodeDecodeError) as error:
         raise ValueError(f"not a PLY file of Gaussian splats: {error}") from error
 
@@ -98,7 +100,13 @@ def splats_from_ply(data: bytes) -> Splats:
     )
 
 
-_READ = tuple(name for name in PROPERTIES if name not in ("nx", "ny", "nz"))
+def _read_columns(data: bytes) -> dict[str, NDArray[np.float64]]:
+    # From a real file, which plyfile maps; anything else it reads number by number.
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.seek(0)
+        vertices = PlyData.read(file)["vertex"]
+        return {name: np.array(vertices[name], dtype=np.float64) for name in _READ}
 
 
 def place_splats(splats: Splats, pose: Pose) -> Splats:
