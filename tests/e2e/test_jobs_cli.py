@@ -63,7 +63,7 @@ async def test_jobs_are_listed(run_at) -> None:
         jobs, "jobs", "list", "--state", "running", "--state", "succeeded"
     )
     assert code == 0
-    for text in (JOB, "ReconstructObjects", "succeeded", "running", "mesh", "50%", "2.5"):
+    for text in (JOB, "ReconstructObjects", "succeeded", "running mesh 50%", "2.5"):
         assert text in output
     assert len(jobs.requests[0].states) == 2
     code, output, _ = await run_at(jobs, "jobs", "list", "--json")

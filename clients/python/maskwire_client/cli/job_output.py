@@ -14,7 +14,7 @@ from rich.table import Table
 from .. import coco
 from .._client import Client
 from .._job_results import BodiesResult, JobResult, ObjectsResult, TrackedVideoResult
-from ..jobs import Job, JobEvent
+from ..jobs import Job, JobEvent, JobState
 from ..results import SegmentationResult
 from .job_progress import stage_text
 from .tracking_record import TrackingRecord, document
@@ -24,20 +24,11 @@ __all__ = ["event_line", "event_to_json", "job_table", "job_to_json", "jobs_tabl
 
 def jobs_table(jobs: Sequence[Job]) -> Table:
     """Return a table with a row for each job."""
-    table = Table("job", "call", "state", "stage", "done", "attempt", "accepted", "took s")
-    for column in (table.columns[4], table.columns[5], table.columns[7]):
-        column.justify = "right"
+    table = Table("job", "call", "state", "accepted", "took s")
+    table.columns[0].no_wrap = True
+    table.columns[-1].justify = "right"
     for job in jobs:
-        table.add_row(
-            job.name,
-            _call(job),
-            job.state.value,
-            job.stage,
-            f"{job.fraction:.0%}",
-            str(job.attempt),
-            _time_text(job.create_time),
-            _seconds(job),
-        )
+        table.add_row(job.name, _call(job), _standing(job), _time_text(job), _seconds(job))
     return table
 
 
@@ -147,8 +138,16 @@ def _iso(time: datetime | None) -> str | None:
     return None if time is None else time.isoformat(timespec="milliseconds")
 
 
-def _time_text(time: datetime | None) -> str:
-    return "" if time is None else f"{time.astimezone():%Y-%m-%d %H:%M:%S}"
+def _standing(job: Job) -> str:
+    if job.state is JobState.QUEUED and job.queue_position:
+        return f"queued, {job.queue_position} before it"
+    if job.state is JobState.RUNNING:
+        return f"running {job.stage} {job.fraction:.0%}"
+    return job.state.value
+
+
+def _time_text(job: Job) -> str:
+    return "" if job.create_time is None else f"{job.create_time.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def _seconds(job: Job) -> str:

@@ -77,7 +77,8 @@ def summary_table(info: ProcessingInfo, written: Sequence[Path] = ()) -> Table:
     size = info.image.size
     for reference in info.models:
         table.add_row("model", reference.model)
-        table.add_row("checkpoint", reference.checkpoint_digest[:_SHORT_DIGEST])
+        if reference.checkpoint_digest:
+            table.add_row("checkpoint", reference.checkpoint_digest[:_SHORT_DIGEST])
     table.add_row("image", f"{size.width_px} x {size.height_px} px, {info.image.content_type}")
     stages = ", ".join(
         f"{stage} {value:.1f}" for stage, value in _milliseconds(info.timings).items()
