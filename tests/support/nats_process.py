@@ -79,6 +79,9 @@ class NatsServer:
     def freeze(self) -> None:
         """Let it neither answer nor notice anything, until `thaw`."""
         self._signal(signal.SIGSTOP)
+        assert self._process is not None
+        # The signal is on its way until every thread has stopped.
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def thaw(self) -> None:
         """Let it go on."""

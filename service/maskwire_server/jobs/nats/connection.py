@@ -7,7 +7,7 @@ after its caller was told that it was not.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -102,6 +102,8 @@ class NatsConnection:
     async def close(self) -> None:
         """Close the connection; calls fail from now on."""
         self._is_closed = True
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_TRY_TIMEOUT_S)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -109,7 +111,7 @@ class NatsConnection:
             await self._client.close()
         self._wake()
 
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+    def spawn(self, work: Callable[[], Awaitable[Any]]) -> None:
         """Do something in the background that is tried once: nobody waits for it."""
         task = asyncio.get_running_loop().create_task(_quietly(work))
         self._tasks.add(task)
@@ -285,8 +287,8 @@ def unavailable(what: str, reason: Exception | None = None) -> MaskwireError:
     )
 
 
-async def _quietly(work: Coroutine[Any, Any, Any]) -> None:
+async def _quietly(work: Callable[[], Awaitable[Any]]) -> None:
     try:
-        await work
+        await work()
     except nats.errors.Error as error:
         _log.debug("NATS", error=str(error) or type(error).__name__)

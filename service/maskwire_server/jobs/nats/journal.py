@@ -222,7 +222,7 @@ class Journal:
                         if entry is not None:
                             yield entry
         finally:
-            self._connection.spawn(self._connection.drop_consumer(stream, consumer))
+            self._connection.spawn(partial(self._connection.drop_consumer, stream, consumer))
 
     async def _remove(self, jetstream: JetStreamContext, position: int) -> None:
         await remove_message(jetstream, self._names.jobs_stream, position)

@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from typing import Protocol
 
@@ -75,7 +76,7 @@ class Mailbox:
     def give_back(self, message: Msg) -> None:
         """Let a delivered job be delivered again at once, by any worker."""
         if self._client is not None:
-            self._connection.spawn(self._client.publish(message.reply, GIVE_BACK))
+            self._connection.spawn(partial(self._client.publish, message.reply, GIVE_BACK))
 
     async def _receive(self, message: Msg) -> None:
         # The server's words come to the address of the request; messages keep their own subjects.

@@ -25,7 +25,8 @@ from .names import WORKERS, Names
 MAX_MESSAGE_BYTES = 2**20
 """Largest record with its event; the server's own limit is by default as high."""
 
-# What is compared with a stream that is there: an operator may set anything else.
+# What is compared with a stream that is there: an operator may set anything else. Not `republish`,
+# which some servers cannot change: watchers look again by themselves, only later.
 _COMPARED = (
     "subjects",
     "retention",
@@ -33,7 +34,6 @@ _COMPARED = (
     "num_replicas",
     "max_msgs_per_subject",
     "max_age",
-    "republish",
 )
 
 _log = structlog.get_logger(__name__)
@@ -136,7 +136,7 @@ async def _ensure(jetstream: JetStreamContext, wanted: StreamConfig) -> None:
     changes = {
         field: getattr(wanted, field)
         for field in _COMPARED
-        if _plain(getattr(present, field)) != _plain(getattr(wanted, field))
+        if (getattr(present, field) or None) != (getattr(wanted, field) or None)
     }
     if not changes:
         return
@@ -149,12 +149,3 @@ async def _ensure(jetstream: JetStreamContext, wanted: StreamConfig) -> None:
             f"the NATS stream {name} is there with another {', '.join(changes)}",
             resource=name,
         ) from error
-
-
-def _plain(value: object) -> object:
-    """Return a field as it compares: absent is what the server says for it, a class a mapping."""
-    if isinstance(value, RePublish):
-        return value.as_dict()
-    if isinstance(value, dict):  # nats-py leaves some fields as the server wrote them
-        return {name: item for name, item in value.items() if item}
-    return value or None

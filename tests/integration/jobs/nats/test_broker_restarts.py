@@ -25,7 +25,7 @@ from tests.support.job_backends import (
 )
 
 QUEUE = "inflate"
-EVENTS = 200
+EVENTS = 100
 
 
 async def restart(server) -> None:
