@@ -9,6 +9,7 @@ from functools import partial
 from ..domain.engine import ModelDescription, ModelSpecification
 from ..domain.executor import BoundedExecutor
 from ..domain.models import ModelRegistry, ServedModel
+from ..domain.residency import WeightResidency
 from ..engines import device
 from ..engines.checkpoints import specify
 from ..engines.registry import load_engine
@@ -28,6 +29,7 @@ async def load_models(
     if settings.models.cpu_threads:
         device.set_thread_count(settings.models.cpu_threads)
     executors: dict[str, BoundedExecutor] = {}
+    residencies: dict[str, WeightResidency] = {}
     models: list[ServedModel] = []
     try:
         for model in settings.models.serve:
@@ -36,9 +38,15 @@ async def load_models(
             if name not in executors:
                 waiting = settings.limits.max_device_queue
                 executors[name] = BoundedExecutor(name, 1, waiting, metrics)
-            engine = (await executors[name].run(partial(load_engine, specification))).value
+                residencies[name] = WeightResidency(settings.models.weight_bytes, metrics)
+            residency = residencies[name]
+            loading = partial(residency.load, model.name, partial(load_engine, specification))
+            engine = (await executors[name].run(loading)).value
             resources.callback(engine.close)
-            models.append(ServedModel(engine, executors[name], is_default=not models))
+            kept = residency if settings.models.weight_bytes else None
+            models.append(
+                ServedModel(engine, executors[name], is_default=not models, residency=kept)
+            )
             _describe(engine.description, metrics)
     finally:  # undone first: no call may run on an engine that is closed
         for executor in executors.values():

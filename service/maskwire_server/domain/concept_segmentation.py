@@ -112,7 +112,7 @@ class ConceptSegmentation:
             found = engine.detect(encoded.embedding, wanted)
             return [tuple(_enlarged(one, seen, size) for one in several) for several in found]
 
-        detected = await image.model.executor.run(detect)
+        detected = await image.model.run(detect)
         self._observer.stage_finished("prompt", image.model.description.name, detected.run_s)
         return detected
 

@@ -40,7 +40,7 @@ async def decode_objects(
         predictions = model.engine.decode(encoded.embedding, prompts, multimask=multimask)
         return predictions if seen == size else enlarge_predictions(predictions, seen, size)
 
-    decoded = await model.executor.run(decode)
+    decoded = await model.run(decode)
     observer.stage_finished("prompt", model.description.name, decoded.run_s)
     observer.batch_decoded(model.description.name, len(objects))
     return decoded

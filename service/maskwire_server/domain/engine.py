@@ -169,6 +169,23 @@ class SegmentationEngine(abc.ABC):
             MaskwireError: `MODEL_UNAVAILABLE` where the device fails.
         """
 
+    @property
+    def weight_bytes(self) -> int:
+        """Memory that the weights take while they are loaded; does not change."""
+        return 0
+
+    def drop_weights(self) -> None:
+        """Give the memory of the weights back; only `load_weights` and `close` may come next."""
+        return
+
+    def load_weights(self) -> None:
+        """Load the weights that were dropped; all else is as it was, trackers included.
+
+        Raises:
+            MaskwireError: `MODEL_UNAVAILABLE` where they cannot be read.
+        """
+        return
+
     def close(self) -> None:
         """Free the device's memory; the engine is not used again."""
         return

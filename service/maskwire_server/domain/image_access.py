@@ -239,7 +239,7 @@ class ImageAccess:
         pixels, data = frame.pixels, frame.data
         assert pixels is not None
         assert data is not None
-        encoded = await model.executor.run(lambda: model.engine.encode(pixels), is_refusable=False)
+        encoded = await model.run(lambda: model.engine.encode(pixels), is_refusable=False)
         name = model.description.name
         self._observer.stage_finished("decode", name, frame.decode_s)
         self._observer.stage_finished("encode", name, encoded.run_s)
@@ -310,7 +310,7 @@ class ImageAccess:
         if longest_side_px is not None:
             shown = await self._pixels.run(lambda: shown_to_model(decoded.value, longest_side_px))
             pixels = shown.value
-        encoded = await model.executor.run(lambda: model.engine.encode(pixels))
+        encoded = await model.run(lambda: model.engine.encode(pixels))
         name = model.description.name
         self._observer.stage_finished("decode", name, decoded.run_s)
         self._observer.stage_finished("encode", name, encoded.run_s)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from .concepts import ConceptEngine
 from .engine import ModelDescription, SegmentationEngine
 from .errors import ErrorCode, MaskwireError
-from .executor import BoundedExecutor
+from .executor import BoundedExecutor, Completed
 from .prompts import PromptKind
+from .residency import WeightResidency
 from .tracking import TrackingEngine
+
+Value = TypeVar("Value")
 
 _TEXT_REMEDY = (
     "no model served here does: fetch SAM 3 with `maskwire models pull sam3`, and serve it beside "
@@ -26,16 +30,33 @@ class ServedModel:
         engine: The loaded model.
         executor: Where every call of the engine runs.
         is_default: Whether requests that name no model use it.
+        residency: Keeps the weights of the device's models; None where all stay loaded.
     """
 
     engine: SegmentationEngine
     executor: BoundedExecutor
     is_default: bool
+    residency: WeightResidency | None = None
 
     @property
     def description(self) -> ModelDescription:
         """What the model is and can do."""
         return self.engine.description
+
+    async def run(
+        self, function: Callable[[], Value], *, is_refusable: bool = True
+    ) -> Completed[Value]:
+        """Run a call of the engine on its executor, with its weights in place.
+
+        Arguments and errors as `BoundedExecutor.run`; `MODEL_UNAVAILABLE` where the weights cannot
+        be loaded.
+        """
+        residency = self.residency
+        if residency is None:
+            return await self.executor.run(function, is_refusable=is_refusable)
+        return await self.executor.run(
+            lambda: residency.run(self.engine, function), is_refusable=is_refusable
+        )
 
 
 class ModelRegistry:

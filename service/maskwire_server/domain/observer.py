@@ -11,6 +11,12 @@ class Observer(Protocol):
     def stage_finished(self, stage: str, model: str, seconds: float) -> None:
         """Report that `decode`, `encode`, `prompt`, `track` or `postprocess` took `seconds`."""
 
+    def model_loaded(self, model: str, seconds: float) -> None:
+        """Report that a model's weights were loaded in `seconds`, at the start or again."""
+
+    def weights_changed(self, model: str, size_bytes: int) -> None:
+        """Report the bytes of a model's weights that are loaded now; 0 where they were dropped."""
+
     def queue_left(self, executor: str, seconds: float) -> None:
         """Report that work waited `seconds` for an executor, e.g. `cuda:0` or `pixels`."""
 

@@ -34,6 +34,9 @@ _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _METHOD_LABELS = ("grpc_type", "grpc_service", "grpc_method")
 
 
+_LOAD_BUCKETS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
+
+
 class Metrics:
     """All metrics in a registry of their own: an `Observer` and a `CallRecorder`.
 
@@ -199,6 +202,18 @@ class Metrics:
             "Always 1 for each model that is served, with what it is.",
             ("model", "engine", "device", "precision", "checkpoint_digest"),
         )
+        self._weights = gauge(
+            "maskwire_model_weights_bytes",
+            "Weights of a model that are loaded now; 0 where it made room for others.",
+            ("model",),
+        )
+        self._loads = Histogram(
+            "maskwire_model_load_seconds",
+            "Time to load a model's weights, at the start or again.",
+            ("model",),
+            buckets=_LOAD_BUCKETS,
+            registry=self.registry,
+        )
 
     def call_started(self, kind: str, service: str, method: str) -> None:
         """Count a call that begins."""
@@ -222,6 +237,14 @@ class Metrics:
     def stage_finished(self, stage: str, model: str, seconds: float) -> None:
         """Record how long a stage took."""
         self._stages.labels(stage, model).observe(seconds)
+
+    def model_loaded(self, model: str, seconds: float) -> None:
+        """Record how long loading took."""
+        self._loads.labels(model).observe(seconds)
+
+    def weights_changed(self, model: str, size_bytes: int) -> None:
+        """Record the weights of a model that are loaded."""
+        self._weights.labels(model).set(size_bytes)
 
     def queue_left(self, executor: str, seconds: float) -> None:
         """Record how long work waited."""

@@ -43,6 +43,9 @@ class ModelsSettings(SettingGroup):
     """Arithmetic of the networks; auto is bf16 on cuda and fp32 elsewhere."""
     cpu_threads: int = Field(default=0, ge=0)
     """Threads of one network on the CPU; 0 leaves it to torch."""
+    weight_bytes: int = Field(default=0, ge=0)
+    """Most bytes of weights on one device; 0 sets no limit. Models that do not fit together take
+    turns: the least recently used one's weights are dropped, and read again when it is used."""
     cache_folder: Path = Path("~/.cache/maskwire")
     """Folder of downloaded checkpoints."""
     hub_token: SecretStr | None = None

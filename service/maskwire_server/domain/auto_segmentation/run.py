@@ -150,7 +150,7 @@ class AutoSegmentRun:
             yield batch
 
     async def _next(self, batches: Iterator[ProposalBatch]) -> ProposalBatch | None:
-        ran = await self._model.executor.run(lambda: next(batches, None), is_refusable=False)
+        ran = await self._model.run(lambda: next(batches, None), is_refusable=False)
         self._spent.queue_s += ran.queue_s
         self._spent.prompt_s += ran.run_s
         if ran.value is not None:
@@ -162,7 +162,7 @@ class AutoSegmentRun:
         part = await self._pixels.run(
             lambda: shown_to_model(pixels[crop.window.slices], longest), is_refusable=False
         )
-        encoded = await self._model.executor.run(
+        encoded = await self._model.run(
             lambda: self._model.engine.encode(part.value), is_refusable=False
         )
         self._spent.queue_s += part.queue_s + encoded.queue_s

@@ -193,7 +193,7 @@ class SessionState:
         """
         tracker = self._known(object_ids)
         if tracker is not None:
-            await self._model.executor.run(lambda: tracker.remove(object_ids), is_refusable=False)
+            await self._model.run(lambda: tracker.remove(object_ids), is_refusable=False)
         self._history.forget(object_ids)
         self._seeds.forget(object_ids)
         self._frames.forget(object_ids)
@@ -209,7 +209,7 @@ class SessionState:
         if tracker is None or latest is None:
             return
         chosen = object_ids or tracker.object_ids
-        await self._model.executor.run(lambda: tracker.clear_prompts(chosen), is_refusable=False)
+        await self._model.run(lambda: tracker.clear_prompts(chosen), is_refusable=False)
         for object_id in chosen:
             latest.said.pop(object_id, None)
 
@@ -220,7 +220,7 @@ class SessionState:
         self._seeds.clear()
         self._frames.clear()
         if self._asked_for_tracker:
-            await self._model.executor.run(self._close_tracker, is_refusable=False)
+            await self._model.run(self._close_tracker, is_refusable=False)
             self._asked_for_tracker = False
 
     async def snapshot(self, last_sequence: int) -> Snapshot:
@@ -283,7 +283,7 @@ class SessionState:
             prompted = tracker.prompt(number, objects, multimask=False) if objects else ()
             return Sightings(tuple(tracked), tuple(prompted))
 
-        seen = (await self._model.executor.run(follow, is_refusable=False)).value
+        seen = (await self._model.run(follow, is_refusable=False)).value
         # What the snapshot says was seen counts as seen, whatever the tracker thinks of it.
         told = {one.object_id for one in objects}
         sightings = [
@@ -304,7 +304,7 @@ class SessionState:
             # Made and closed on the device's thread only: a call that is cancelled while the
             # tracker is being made still closes it.
             self._asked_for_tracker = True
-            tracker = (await self._model.executor.run(make, is_refusable=False)).value
+            tracker = (await self._model.run(make, is_refusable=False)).value
             self._size = size
             return tracker
         return self._tracker
@@ -360,7 +360,7 @@ class SessionState:
     async def _on_device(
         self, work: Callable[[], Sightings], costs: Costs, stage: str, objects: int
     ) -> Sightings:
-        done: Completed[Sightings] = await self._model.executor.run(work, is_refusable=False)
+        done: Completed[Sightings] = await self._model.run(work, is_refusable=False)
         costs.queue_s += done.queue_s
         costs.prompt_s += done.run_s
         name = self._model.description.name

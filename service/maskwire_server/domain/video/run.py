@@ -233,12 +233,12 @@ class TrackRun:
                     number += 1
         finally:
             with suppress(MaskwireError):  # the server stops, and frees it with everything else
-                await self._model.executor.run(tracker.close, is_refusable=False)
+                await self._model.run(tracker.close, is_refusable=False)
 
     async def _new_tracker(self) -> ObjectTracker:
         limits = TrackingLimits(self._limits.max_objects, held_frames=0)
         make = partial(self._engine.new_tracker, self._size, limits)
-        return (await self._model.executor.run(make, is_refusable=False)).value
+        return (await self._model.run(make, is_refusable=False)).value
 
     async def _follow(
         self, tracker: ObjectTracker, number: int, picture: VideoPicture
@@ -247,7 +247,7 @@ class TrackRun:
         objects = await self._group(prompts) if prompts else ()
         self._prompted.update([picture.index] if prompts else [])
         step = partial(_step, self._engine, tracker, number, picture, objects)
-        done = await self._model.executor.run(step, is_refusable=False)
+        done = await self._model.run(step, is_refusable=False)
         sightings, encode_s, track_s = done.value
         self._clock.queue_s += done.queue_s
         self._clock.encode_s += encode_s

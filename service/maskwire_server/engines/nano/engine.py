@@ -7,6 +7,7 @@ on them. Nothing is kept between calls.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from maskwire_server.domain.geometry import ImageSize
 from maskwire_server.domain.prompts import ObjectPrompts, PromptKind
 from maskwire_server.domain.tracking import TrackingEngine, TrackingLimits
 from maskwire_server.engines.device import Placement, reporting_device_failure, resolve
+from maskwire_server.engines.weight_parking import ParkedWeights, ReadState
 from maskwire_server.engines.weights import read_state, verified_digest
 
 from .embedding import NanoEmbedding
@@ -47,12 +49,24 @@ class NanoEngine(TrackingEngine, ProposingEngine):
     """One nano network on one device."""
 
     def __init__(
-        self, network: NanoNetwork, description: ModelDescription, placement: Placement
+        self,
+        network: NanoNetwork,
+        description: ModelDescription,
+        placement: Placement,
+        read_state: ReadState,
     ) -> None:
-        """Take over a network with its weights; it is moved to the placement's device."""
+        """Take over a network with its weights; it is moved to the placement's device.
+
+        Args:
+            network: The network.
+            description: What the engine says about itself.
+            placement: Where and how to compute.
+            read_state: Reads the weights again.
+        """
         self._description = description
         with reporting_device_failure(description.name):
             self._predictor = NanoPredictor(network, placement)
+        self._weights = ParkedWeights(network, read_state)
 
     @property
     def description(self) -> ModelDescription:
@@ -98,9 +112,23 @@ class NanoEngine(TrackingEngine, ProposingEngine):
             raise TypeError(f"{type(embedding).__name__} is not an embedding of this engine")
         return propose(self._predictor, embedding.pixels, points, criteria, self._description.name)
 
+    @property
+    def weight_bytes(self) -> int:
+        """Memory of the weights while they are loaded."""
+        return self._weights.size_bytes
+
+    def drop_weights(self) -> None:
+        """Give the memory of the weights back."""
+        self._weights.drop()
+
+    def load_weights(self) -> None:
+        """Load the weights that were dropped; see `SegmentationEngine.load_weights`."""
+        with reporting_device_failure(self._description.name):
+            self._weights.load()
+
     def close(self) -> None:
         """Free the device's memory; the engine is not used again."""
-        del self._predictor
+        del self._predictor, self._weights
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
@@ -114,9 +142,8 @@ class NanoEngineFactory(EngineFactory):
         placement = resolve(specification.device, specification.precision)
         digest = verified_digest(checkpoint, specification.sha256)
         network = NanoNetwork()
-        state = {name: tensor.float() for name, tensor in read_state(checkpoint).items()}
         try:
-            network.load_state_dict(state)
+            network.load_state_dict(_float_state(checkpoint))
         except RuntimeError as error:
             raise MaskwireError(
                 ErrorCode.MODEL_UNAVAILABLE,
@@ -137,7 +164,12 @@ class NanoEngineFactory(EngineFactory):
             precision=placement.precision,
             license="Apache-2.0" if specification.checkpoint is None else "unknown",
         )
-        return NanoEngine(network, description, placement)
+        return NanoEngine(network, description, placement, partial(_float_state, checkpoint))
+
+
+def _float_state(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """Read weights; they are stored in half precision and computed with in single."""
+    return {name: tensor.float() for name, tensor in read_state(checkpoint).items()}
 
 
 def bundled_weights() -> Path:

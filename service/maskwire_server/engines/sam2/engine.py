@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from maskwire_server.domain.tracking import TrackingEngine, TrackingLimits
 from maskwire_server.engines import catalogue
 from maskwire_server.engines.device import Placement, reporting_device_failure, resolve
 from maskwire_server.engines.visual_prompts import PromptBatch, batched
+from maskwire_server.engines.weight_parking import ParkedWeights, ReadState
 from maskwire_server.engines.weights import read_state, verified_digest
 
 from .embedding import Sam2Embedding
@@ -68,13 +70,20 @@ _CPU_TRACKING_PIXELS = 4 * 512 * 512
 class Sam2Engine(TrackingEngine, ProposingEngine):
     """One SAM 2 network on one device."""
 
-    def __init__(self, network: Any, description: ModelDescription, placement: Placement) -> None:
+    def __init__(
+        self,
+        network: Any,
+        description: ModelDescription,
+        placement: Placement,
+        read_state: ReadState,
+    ) -> None:
         """Take over a network with its weights.
 
         Args:
             network: A `sam2.modeling.sam2_base.SAM2Base`; moved to the placement's device.
             description: What the engine says about itself.
             placement: Where and how to compute.
+            read_state: Reads the weights again.
         """
         self._description = description
         self._placement = placement
@@ -87,6 +96,7 @@ class Sam2Engine(TrackingEngine, ProposingEngine):
             self._network = network.to(placement.device).eval()
             # Depends on the architecture alone; upstream computes it anew for every prompt.
             self._position_encoding = network.sam_prompt_encoder.get_dense_pe()
+        self._weights = ParkedWeights(self._network, read_state)
         self._video: VideoNetwork | None = None
 
     @property
@@ -178,9 +188,23 @@ class Sam2Engine(TrackingEngine, ProposingEngine):
             self._network, self._position_encoding, embedding, points, criteria, self._computing
         )
 
+    @property
+    def weight_bytes(self) -> int:
+        """Memory of the weights while they are loaded."""
+        return self._weights.size_bytes
+
+    def drop_weights(self) -> None:
+        """Give the memory of the weights back."""
+        self._weights.drop()
+
+    def load_weights(self) -> None:
+        """Load the weights that were dropped; see `SegmentationEngine.load_weights`."""
+        with reporting_device_failure(self._description.name):
+            self._weights.load()
+
     def close(self) -> None:
         """Free the device's memory; the engine is not used again."""
-        del self._network, self._position_encoding, self._video
+        del self._network, self._position_encoding, self._video, self._weights
         if self._placement.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -250,7 +274,7 @@ class Sam2EngineFactory(EngineFactory):
             precision=placement.precision,
             license=entry.license if entry is not None else "unknown",
         )
-        return Sam2Engine(network, description, placement)
+        return Sam2Engine(network, description, placement, partial(read_state, checkpoint))
 
 
 def _architecture(specification: ModelSpecification) -> tuple[Path, str]:

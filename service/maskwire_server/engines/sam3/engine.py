@@ -8,8 +8,10 @@ nothing that a request gets depends on another.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,6 +33,7 @@ from maskwire_server.domain.prompts import ObjectPrompts, PromptKind
 from maskwire_server.engines import catalogue
 from maskwire_server.engines.device import Placement, reporting_device_failure, resolve
 from maskwire_server.engines.visual_prompts import batched
+from maskwire_server.engines.weight_parking import ParkedWeights, ReadState
 from maskwire_server.engines.weights import verified_folder_digest
 
 from .detection import exemplars, instances
@@ -54,6 +57,7 @@ class Sam3Engine(ConceptEngine):
         parts: Sam3Parts,
         description: ModelDescription,
         placement: Placement,
+        read_state: ReadState,
         *,
         texts_kept: int = TEXTS_KEPT,
     ) -> None:
@@ -63,6 +67,7 @@ class Sam3Engine(ConceptEngine):
             parts: What `load_parts` returned; the network is moved to the placement's device.
             description: What the engine says about itself.
             placement: Where and how to compute.
+            read_state: Reads the weights again.
             texts_kept: Most texts whose features are remembered.
         """
         self._description = description
@@ -71,6 +76,7 @@ class Sam3Engine(ConceptEngine):
         with self._computing():
             model = parts.model.to(placement.device).eval()
             self._network = Sam3Network(model)
+        self._weights = ParkedWeights(model, read_state)
         self._texts = TextEncoder(model.detector_model, parts.tokenizer, kept=texts_kept)
         self._batch_limit = _ACCELERATOR_BATCH_LIMIT
         if placement.device.type == "cpu":
@@ -156,9 +162,23 @@ class Sam3Engine(ConceptEngine):
                 found.append(instances(output, embedding.image_size, concept.score_threshold))
         return found
 
+    @property
+    def weight_bytes(self) -> int:
+        """Memory of the weights while they are loaded."""
+        return self._weights.size_bytes
+
+    def drop_weights(self) -> None:
+        """Give the memory of the weights back."""
+        self._weights.drop()
+
+    def load_weights(self) -> None:
+        """Load the weights that were dropped; see `SegmentationEngine.load_weights`."""
+        with reporting_device_failure(self._description.name):
+            self._weights.load()
+
     def close(self) -> None:
         """Free the device's memory; the engine is not used again."""
-        del self._network, self._texts
+        del self._network, self._texts, self._weights
         if self._placement.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -212,7 +232,13 @@ class Sam3EngineFactory(EngineFactory):
             precision=placement.precision,
             license=entry.license if entry is not None else "unknown",
         )
-        return Sam3Engine(parts, description, placement)
+        return Sam3Engine(parts, description, placement, partial(_state, folder))
+
+
+def _state(folder: Path) -> Mapping[str, torch.Tensor]:
+    """Read the parameters under the names that the loaded network gives them."""
+    state: Mapping[str, torch.Tensor] = load_parts(folder).model.state_dict()
+    return state
 
 
 def _own(embedding: ImageEmbedding) -> Sam3Embedding:

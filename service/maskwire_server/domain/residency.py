@@ -1,0 +1,92 @@
+"""Which models' weights are in a device's memory, where they do not all fit into what they may use.
+
+Engines stay as they are, with their trackers and everything that refers to them; only the weights
+come and go. Everything here runs on the one thread that owns the device, between the calls of the
+engines, so that no model in use is ever without its weights and none is loaded twice at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TypeVar
+
+from .engine import SegmentationEngine
+from .errors import ErrorCode, MaskwireError
+from .observer import Observer
+
+Value = TypeVar("Value")
+
+
+class WeightResidency:
+    """Keeps the weights of one device's models within a budget; the least recently used go first.
+
+    Used on the thread that owns the device only.
+    """
+
+    def __init__(self, budget_bytes: int, observer: Observer) -> None:
+        """Take the budget.
+
+        Args:
+            budget_bytes: Most bytes of weights on the device; 0 sets no limit.
+            observer: Hears what is loaded.
+        """
+        self._budget_bytes = budget_bytes
+        self._observer = observer
+        self._resident: OrderedDict[str, SegmentationEngine] = OrderedDict()
+
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes of the weights that are loaded."""
+        return sum(engine.weight_bytes for engine in self._resident.values())
+
+    def load(self, name: str, load: Callable[[], SegmentationEngine]) -> SegmentationEngine:
+        """Load a model for the first time, when its size is not known yet.
+
+        Where there is a budget, all others make room first.
+
+        Raises:
+            MaskwireError: `MODEL_UNAVAILABLE` as `load` raises it, or where the model alone is
+                larger than the budget.
+        """
+        if self._budget_bytes:
+            self._make_room(self._budget_bytes)
+        started = time.perf_counter()
+        engine = load()
+        if self._budget_bytes and engine.weight_bytes > self._budget_bytes:
+            engine.close()
+            raise MaskwireError(
+                ErrorCode.MODEL_UNAVAILABLE,
+                f"the weights of model {name} take {engine.weight_bytes} bytes, more than "
+                f"models.weight_bytes ({self._budget_bytes}) allows",
+                resource=name,
+            )
+        self._resident[name] = engine
+        self._observer.model_loaded(name, time.perf_counter() - started)
+        self._observer.weights_changed(name, engine.weight_bytes)
+        return engine
+
+    def run(self, engine: SegmentationEngine, function: Callable[[], Value]) -> Value:
+        """Run a call of an engine with its weights in place.
+
+        Raises:
+            MaskwireError: `MODEL_UNAVAILABLE` where they cannot be loaded.
+        """
+        name = engine.description.name
+        if name in self._resident:
+            self._resident.move_to_end(name)
+        else:
+            self._make_room(engine.weight_bytes)
+            started = time.perf_counter()
+            engine.load_weights()
+            self._resident[name] = engine
+            self._observer.model_loaded(name, time.perf_counter() - started)
+            self._observer.weights_changed(name, engine.weight_bytes)
+        return function()
+
+    def _make_room(self, size_bytes: int) -> None:
+        while self._resident and self.resident_bytes + size_bytes > self._budget_bytes > 0:
+            name, engine = self._resident.popitem(last=False)
+            engine.drop_weights()
+            self._observer.weights_changed(name, 0)

@@ -1,0 +1,103 @@
+"""Weights of models that do not fit together take turns within a budget."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from maskwire_server.domain.errors import ErrorCode, MaskwireError
+from maskwire_server.domain.residency import WeightResidency
+from maskwire_server.observability.metrics import Metrics
+from tests.support.colour_engine import ColourEngine
+
+
+class WeighingEngine(ColourEngine):
+    """An engine whose weights are a number of bytes that are there or not."""
+
+    def __init__(self, name: str, weight_bytes: int, log: list[str]) -> None:
+        super().__init__(name)
+        self._weight_bytes = weight_bytes
+        self._log = log
+        self.has_weights = True
+        self.is_broken = False
+
+    @property
+    def weight_bytes(self) -> int:
+        return self._weight_bytes
+
+    def drop_weights(self) -> None:
+        assert self.has_weights
+        self.has_weights = False
+        self._log.append(f"drop {self.description.name}")
+
+    def load_weights(self) -> None:
+        assert not self.has_weights
+        if self.is_broken:
+            raise MaskwireError(ErrorCode.MODEL_UNAVAILABLE, "the file is gone")
+        self.has_weights = True
+        self._log.append(f"load {self.description.name}")
+
+
+class World:
+    """Models of given sizes under a budget; `use` runs a call of one."""
+
+    def __init__(self, budget_bytes: int, **sizes: int) -> None:
+        self.log: list[str] = []
+        self.budget_bytes = budget_bytes
+        self.residency = WeightResidency(budget_bytes, Metrics())
+        self.engines: dict[str, WeighingEngine] = {}
+        for name, size in sizes.items():
+            engine = self.residency.load(name, partial(WeighingEngine, name, size, self.log))
+            assert isinstance(engine, WeighingEngine)
+            self.engines[name] = engine
+        self.log.clear()
+
+    def use(self, name: str) -> None:
+        engine = self.engines[name]
+
+        def call() -> None:
+            assert engine.has_weights
+            loaded = sum(one.weight_bytes for one in self.engines.values() if one.has_weights)
+            assert loaded == self.residency.resident_bytes
+            assert not self.budget_bytes or loaded <= self.budget_bytes
+
+        self.residency.run(engine, call)
+
+
+def test_without_a_budget_all_weights_stay() -> None:
+    world = World(0, a=60, b=60)
+    for name in "abab":
+        world.use(name)
+    assert world.log == []
+
+
+def test_the_least_recently_used_makes_room() -> None:
+    world = World(100, a=40, b=40, c=40)
+    for name in ("c", "a", "c", "b", "c", "a"):
+        world.use(name)
+    # Loading c for the first time, when its size was not known, had put a and b out.
+    assert world.log == ["load a", "drop a", "load b", "drop b", "load a"]
+
+
+def test_a_large_one_puts_out_as_many_as_it_must() -> None:
+    world = World(100, a=30, b=30, c=90)
+    for name in ("a", "b", "c"):
+        world.use(name)
+    assert world.log == ["drop c", "load a", "load b", "drop a", "drop b", "load c"]
+
+
+def test_one_that_never_fits_is_refused_by_the_setting() -> None:
+    with pytest.raises(MaskwireError, match=r"models\.weight_bytes") as refused:
+        World(100, a=101)
+    assert refused.value.code is ErrorCode.MODEL_UNAVAILABLE
+
+
+def test_weights_that_cannot_be_read_again_fail_the_call_and_later_ones_may_succeed() -> None:
+    world = World(100, a=60, b=60)
+    world.engines["a"].is_broken = True
+    with pytest.raises(MaskwireError, match="the file is gone"):
+        world.use("a")
+    world.engines["a"].is_broken = False
+    world.use("a")
+    world.use("b")
