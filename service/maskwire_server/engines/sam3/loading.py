@@ -12,6 +12,8 @@ place its tensor: a load that would leave a weight at random is refused.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,14 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import Sam3Processor, Sam3VideoConfig, Sam3VideoModel
 from transformers.utils import logging
 
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
 
 _KEY_CONVERSION = {r"^tracker_model\.tracker_model\.": "tracker_model."}
-_CONFIGURATION = "config.json"
+_CONFIGURATION, _MODEL_TYPE = "config.json", "sam3_video"
+_TOKENIZERS = ("tokenizer.json", "vocab.json")
 _NAMES_SHOWN = 8
 _MISFITS = {
     "missing_keys": "missing",
@@ -57,15 +60,12 @@ def load_parts(folder: Path) -> Sam3Parts:
         MaskwireError: `MODEL_UNAVAILABLE` where a file is missing or damaged, the folder holds
             another kind of model, or its tensors do not fit its configuration: their names.
     """
+    _refuse_other_contents(folder)
     try:
         with _no_progress_bar():
+            processor = Sam3Processor.from_pretrained(folder, local_files_only=True)
             configuration = Sam3VideoConfig.from_pretrained(folder, local_files_only=True)
-            if configuration.model_type != _stated_model_type(folder):
-                raise _unavailable(
-                    f"checkpoint {folder} is not of a Sam3VideoModel, which SAM 3 is published as: "
-                    f"its {_CONFIGURATION} says {_stated_model_type(folder) or 'nothing'}",
-                    folder,
-                )
+            _refuse_other_size(processor.image_processor, configuration.image_size, folder)
             # Annotated as if it always returned the model alone.
             load: Any = Sam3VideoModel.from_pretrained
             model, report = load(
@@ -78,20 +78,60 @@ def load_parts(folder: Path) -> Sam3Parts:
                 ignore_mismatched_sizes=True,  # so that they are reported by name
                 output_loading_info=True,
             )
-            processor = Sam3Processor.from_pretrained(folder, local_files_only=True)
+            names = _names_in(folder)
     except (OSError, SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise _unavailable(f"checkpoint {folder} cannot be read: {reason}", folder) from error
-    _refuse_misfits(report, folder)
-    _refuse_other_size(processor.image_processor, configuration.image_size, folder)
+    _refuse_misfits(report, _swallowed(names, model), folder)
     return Sam3Parts(model.eval(), processor.image_processor, processor.tokenizer)
 
 
-def _refuse_misfits(report: Mapping[str, Any], folder: Path) -> None:
+def _refuse_other_contents(folder: Path) -> None:
+    """Check what upstream would fill with defaults: a whole network, or a tokenizer of no words."""
+    if not any((folder / file).is_file() for file in _TOKENIZERS):
+        raise _unavailable(f"checkpoint {folder} has no {' or '.join(_TOKENIZERS)}", folder)
+    try:
+        stated = json.loads((folder / _CONFIGURATION).read_text(encoding="utf-8"))["model_type"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _unavailable(
+            f"checkpoint {folder} has no {_CONFIGURATION} with a model_type", folder
+        ) from error
+    if stated != _MODEL_TYPE:
+        raise _unavailable(
+            f"checkpoint {folder} is not of a Sam3VideoModel, which is how SAM 3 is published: "
+            f"its {_CONFIGURATION} says {stated}, not {_MODEL_TYPE}",
+            folder,
+        )
+
+
+def _names_in(folder: Path) -> set[str]:
+    names: set[str] = set()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as weights:
+            names.update(weights.keys())
+    return names
+
+
+def _swallowed(names: Iterable[str], model: Any) -> list[str]:
+    """Return the tracker's tensors that have no place; upstream's report leaves them out.
+
+    The detector, which can be loaded alone from the same folder, ignores what is the tracker's, and
+    upstream lets that hold for the model that has both.
+    """
+    places = model.state_dict().keys()
+    ((doubled, single),) = _KEY_CONVERSION.items()
+    return [
+        name
+        for name in names
+        if name.startswith("tracker_") and re.sub(doubled, single, name) not in places
+    ]
+
+
+def _refuse_misfits(report: Mapping[str, Any], swallowed: Iterable[str], folder: Path) -> None:
+    reported = {kind: set(_names(report.get(kind) or ())) for kind in _MISFITS}
+    reported["unexpected_keys"].update(swallowed)
     complaints = [
-        f"{word}: {_shortened(_names(report[kind]))}"
-        for kind, word in _MISFITS.items()
-        if report.get(kind)
+        f"{word}: {_shortened(reported[kind])}" for kind, word in _MISFITS.items() if reported[kind]
     ]
     if report.get("error_msgs"):
         complaints.append(f"not converted: {_shortened(map(str, report['error_msgs']))}")
@@ -122,11 +162,6 @@ def _shortened(names: Iterable[str]) -> str:
     shown = ", ".join(ordered[:_NAMES_SHOWN])
     more = len(ordered) - _NAMES_SHOWN
     return f"{shown} and {more} more" if more > 0 else shown
-
-
-def _stated_model_type(folder: Path) -> str:
-    stated, _ = Sam3VideoConfig.get_config_dict(folder, local_files_only=True)
-    return str(stated.get("model_type", ""))
 
 
 @contextmanager
