@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import trimesh
 from PIL import Image
 from pycocotools import mask as pycocotools_mask
 
@@ -15,7 +16,7 @@ from maskwire_client.cli.demo_pictures import PHOTOGRAPHS
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-def test_the_demo_leaves_a_picture_masks_and_a_summary(tmp_path: Path) -> None:
+def test_the_demo_leaves_a_picture_masks_an_object_in_3d_and_a_summary(tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "maskwire_client.cli", "demo", "--local", "--out", tmp_path],
         capture_output=True,
@@ -26,6 +27,12 @@ def test_the_demo_leaves_a_picture_masks_and_a_summary(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "maskwire-nano" in result.stdout
     assert "overlay.png" in result.stdout
+    assert "turntable.png" in result.stdout
+    with Image.open(tmp_path / "reconstruction" / "turntable.png") as turntable:
+        assert turntable.width > 400
+    mesh = trimesh.load(tmp_path / "reconstruction" / "scene.glb", force="mesh")
+    assert len(mesh.faces) > 1000
+    assert (tmp_path / "reconstruction" / "scene.ply").read_bytes().startswith(b"ply")
     with Image.open(tmp_path / "overlay.png") as overlay:
         assert overlay.height > 400
     document = json.loads((tmp_path / "masks.json").read_text())

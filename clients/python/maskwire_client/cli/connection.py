@@ -55,12 +55,15 @@ class Connection:
         local: Runs the service in this process whatever `server` says.
         config: Settings file of the service in this process.
         model: Model that the service in this process must serve; empty is its settings' choice.
+        folder: Where the service in this process keeps its jobs and files; None is its settings'
+            choice.
     """
 
     server: str | None
     local: bool = False
     config: Path | None = None
     model: str = ""
+    folder: Path | None = None
 
     @property
     def is_local(self) -> bool:
@@ -85,17 +88,23 @@ class Connection:
             with Client(self.server) as client:
                 yield client
             return
-        with local_service(self.config, self.model) as address, Client(address) as client:
+        with (
+            local_service(self.config, self.model, self.folder) as address,
+            Client(address) as client,
+        ):
             yield client
 
 
 @contextmanager
-def local_service(config: Path | None, model: str = "") -> Iterator[str]:
+def local_service(
+    config: Path | None, model: str = "", folder: Path | None = None
+) -> Iterator[str]:
     """Run the service in this process on a free port of the loopback interface; give its address.
 
     Args:
         config: Settings file; None is the environment's.
         model: Model to serve where the settings do not name it; empty is the settings' choice.
+        folder: Where to keep jobs and files; None is the settings' choice.
 
     Raises:
         CommandFailure: It cannot be started, or its packages are not installed.
@@ -106,6 +115,7 @@ def local_service(config: Path | None, model: str = "") -> Iterator[str]:
         config,
         grpc={"host": "127.0.0.1", "port": 0, "drain_notice_s": 0},
         metrics={"enabled": False},
+        **_kept_in(folder),
     )
     if model and all(served.name != model for served in settings.models.serve):
         models = settings.models.model_copy(
@@ -115,6 +125,16 @@ def local_service(config: Path | None, model: str = "") -> Iterator[str]:
     logging.configure_logging(_quiet(settings), messages().file)
     with starting_server(), app.local_server(settings) as address:
         yield address
+
+
+def _kept_in(folder: Path | None) -> dict[str, dict[str, Any]]:
+    """Return the settings that keep jobs and files in a folder."""
+    if folder is None:
+        return {}
+    return {
+        "jobs": {"backend": "sqlite", "database": folder / "jobs.sqlite"},
+        "storage": {"folder": folder / "files"},
+    }
 
 
 @contextmanager

@@ -10,7 +10,14 @@ from PIL import Image, ImageDraw
 from ..geometry import Box, Point
 from .drawing import INK, draw_box, draw_point, font
 
-__all__ = ["PHOTOGRAPHS", "Photograph", "contact_sheet", "panel"]
+__all__ = [
+    "PHOTOGRAPHS",
+    "RECONSTRUCTED",
+    "Photograph",
+    "Subject",
+    "contact_sheet",
+    "panel",
+]
 
 _PANEL_HEIGHT_PX = 480
 _CAPTION_HEIGHT_PX = 34
@@ -70,6 +77,18 @@ PHOTOGRAPHS = (
         caption="eye by point, eye by box, nose by mask",
     ),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """An object of a photograph that is reconstructed in 3D, from its mask."""
+
+    file_name: str
+    object_id: int
+    caption: str
+
+
+RECONSTRUCTED = Subject(file_name="astronaut.jpg", object_id=2, caption="helmet")
 
 
 def panel(overlay: Image.Image, photograph: Photograph) -> Image.Image:

@@ -143,7 +143,8 @@ def _standing(job: Job) -> str:
         return f"queued, {job.queue_position} before it"
     if job.state is JobState.RUNNING:
         return f"running {job.stage} {job.fraction:.0%}"
-    return job.state.value
+    state: str = job.state.value
+    return state
 
 
 def _time_text(job: Job) -> str:
