@@ -26,12 +26,17 @@ def sent_through(data: bytes) -> Frame | None:
     """Return what a blocking reader makes of bytes after which the other side closes."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        writer = threading.Thread(target=lambda: (theirs.sendall(data), theirs.close()))
+        writer = threading.Thread(target=_send_and_close, args=(theirs, data))
         writer.start()
         try:
             return receive_frame(ours, LIMIT)
         finally:
             writer.join()
+
+
+def _send_and_close(connection: socket.socket, data: bytes) -> None:
+    connection.sendall(data)
+    connection.close()
 
 
 async def read_from(data: bytes) -> Frame | None:
