@@ -176,7 +176,11 @@ class Queues:
 
         async def look(jetstream: JetStreamContext) -> int:
             stream = await self._streams.queue(jetstream, queue)
-            return _waiting(await jetstream.consumer_info(stream, WORKERS))
+            consumer = await jetstream.consumer_info(stream, WORKERS)
+            if not consumer.num_pending:
+                return 0
+            # In a cluster the consumer's own count may stay too high after a server was killed.
+            return min(_waiting(consumer), (await jetstream.stream_info(stream)).state.messages)
 
         return await self._connection.call(look)
 
