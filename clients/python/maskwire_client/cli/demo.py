@@ -133,5 +133,7 @@ def _report_reconstruction(result: ObjectsResult, files: Sequence[Path], out: Pa
     console.print(f"\n[bold]{image}[/bold], the {RECONSTRUCTED.caption} in 3D")
     artifacts = tuple(artifact for artifact in result.artifacts if artifact.kind in _KINDS)
     console.print(reconstruction_tables(dataclasses.replace(result, artifacts=artifacts), files))
-    console.print(f"\nLook at [bold]{out / 'reconstruction' / 'turntable.png'}[/bold].")
-    console.print(f"Then try: maskwire reconstruct {image} --box 276,342,512,512")
+    turntable = out / "reconstruction" / "turntable.png"
+    console.print(f"\nLook at [bold]{turntable}[/bold].", soft_wrap=True)
+    command = f"maskwire reconstruct {image} --box 276,342,512,512"
+    console.print(f"Then try: {command}", soft_wrap=True)

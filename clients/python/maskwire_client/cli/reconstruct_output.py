@@ -94,6 +94,7 @@ def _bodies_table(result: ReconstructedBodies) -> Table:
 
 def _files_table(artifacts: Sequence[Artifact], written: Sequence[Path]) -> Table:
     table = Table("file", "what", "object", "size")
+    table.columns[0].overflow = "fold"
     for column in table.columns[2:]:
         column.justify = "right"
     for artifact, path in zip(artifacts, written, strict=True):
