@@ -14,7 +14,7 @@ STEPS = 25
 DEPTH = 4.0
 """Depth of the plane that the stand-in's depth model sees; the focal length is the diagonal."""
 
-_HALF_EXTENTS = (0.5, 0.3, 0.4)  # of the local frame with z up; no two alike
+_HALF_EXTENTS = (0.5, 0.1, 0.4)  # of the local frame with z up; no two alike
 
 
 class Gaussian:

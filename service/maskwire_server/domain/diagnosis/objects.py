@@ -22,7 +22,7 @@ from .findings import Finding, judged
 
 _CUBE = 0.5
 _CUBE_TOLERANCE = 0.02
-_LEAST_OVERLAP = 0.5
+_LEAST_OVERLAP = 0.6
 _MOST_SPLAT_DISTANCE = 0.05  # of the object frame, in the median
 _MOST_DIFFERENCE = 1e-3  # between two runs: sums on a GPU come in no fixed order
 

@@ -84,7 +84,7 @@ def test_objects_project_onto_their_masks(engine):
 def test_mesh_and_splats_share_the_object_frame(engine):
     model = engine.reconstruct(scene(), silent).objects[0]
     extents = np.abs(model.mesh.vertices).max(axis=0)
-    assert extents == pytest.approx([0.5, 0.4, 0.3], abs=1e-6)  # x, the local z, the local y
+    assert extents == pytest.approx([0.5, 0.4, 0.1], abs=1e-6)  # x, the local z, the local y
     np.testing.assert_allclose(model.splats.positions, model.mesh.vertices, atol=1e-6)
 
 
