@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
 from maskwire_server.domain.errors import ErrorCode
 from maskwire_server.domain.jobs.calls import AttemptCancelled, AttemptFailed
@@ -82,6 +82,10 @@ class LedgerStates(RuleBasedStateMachine):
         self.expected: dict[JobKey, Expected] = {}
         self.jobs: list[Job] = []
 
+    @initialize()
+    def begin(self) -> None:
+        self.submit()
+
     @rule()
     def submit(self) -> None:
         job = new_job()
@@ -94,8 +98,10 @@ class LedgerStates(RuleBasedStateMachine):
         for job in self.jobs[index : index + 1]:
             assert self.run(self.ledger.submit(job)).state is self.expected[job.key].state
 
-    @rule(target=claims)
-    def claim(self) -> Any:
+    @rule(target=claims, leases=st.sampled_from([0.0, 0.3, 1.1]))
+    def claim(self, leases: float = 0.0) -> Any:
+        """Claim the next job; after longer than a lease, often one that another worker has."""
+        self.world.clock.forward(leases * LEASE)
         before = {key: one.attempt for key, one in self.expected.items()}
         claim = self.run(self.ledger.claim([QUEUE], NOW))
         if claim is None:
@@ -168,10 +174,6 @@ class LedgerStates(RuleBasedStateMachine):
             if expected.state is JobState.QUEUED:
                 expected.state = JobState.CANCELLED
             assert self.run(self.ledger.cancel(job.key)).state is expected.state
-
-    @rule(leases=st.sampled_from([0.3, 1.1]))
-    def wait(self, leases: float) -> None:
-        self.world.clock.forward(leases * LEASE)
 
     @invariant()
     def every_job_is_as_expected(self) -> None:

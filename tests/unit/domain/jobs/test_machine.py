@@ -77,6 +77,7 @@ def test_the_end_is_kept_for_so_long_and_to_be_reported(running):
     ):
         assert change.job.state.is_done
         assert (change.job.end_time, change.job.expire_time) == (now, now + DAY)
+        assert change.job.webhook is not None
         assert change.job.webhook.next_attempt_time == now
 
 
