@@ -136,7 +136,7 @@ def test_the_texture_shows_at_each_vertex_what_the_image_shows():
 def test_nothing_of_the_background_bleeds_in(texture_px, resolution):
     mask = disc(200, 90)
     mask[95:105, 30:170] = False
-    pixels = np.where(mask[..., None], np.uint8([200, 120, 40]), np.uint8([0, 255, 255]))
+    pixels = np.where(mask[..., None], [200, 120, 40], [0, 255, 255]).astype(np.uint8)
     engine = load(texture_px=texture_px, mesh_resolution_px=resolution)
     (model,) = reconstruct(engine, pixels, (mask,)).objects
     mesh = model.mesh
