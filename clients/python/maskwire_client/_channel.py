@@ -28,6 +28,10 @@ IDEMPOTENT_METHODS: tuple[tuple[str, str | None], ...] = (
 """Services (method None: all of it) whose calls may be sent again after UNAVAILABLE."""
 
 _KEEPALIVE_MS = 60_000
+# gRPC's own pauses between attempts to connect grow to 2 min: a server that is back would be left
+# alone for that long.
+_FIRST_RECONNECT_MS = 200
+_LONGEST_RECONNECT_MS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,8 @@ def channel_options(
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.primary_user_agent", user_agent),
         ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+        ("grpc.initial_reconnect_backoff_ms", _FIRST_RECONNECT_MS),
+        ("grpc.max_reconnect_backoff_ms", _LONGEST_RECONNECT_MS),
     ]
     if tls is not None and tls.server_name:
         options.append(("grpc.ssl_target_name_override", tls.server_name))

@@ -13,6 +13,7 @@ from ._configuration import Configuration, new_request_id
 from ._session import Session
 from ._session_core import Request, SessionCore
 from ._session_messages import DEFAULT_JPEG_QUALITY, DEFAULT_WINDOW, SessionArguments
+from ._targets import TargetChannels
 from ._video import VideoTrack
 from ._video_messages import VideoArguments, track_video_request
 from .options import Delivery, MaskEncoding, Postprocess
@@ -39,26 +40,20 @@ class SessionConnector:
         targets: Sequence[str],
         request_id: str,
     ) -> None:
-        self._configuration = configuration
-        self._targets = (configuration.target, *targets)
-        self._channels = {configuration.target: channel}
-        self._own = channel
+        self._channels = TargetChannels(
+            channel, targets, lambda target: open_channel(configuration, target)
+        )
         self._metadata = configuration.call_metadata(request_id)
 
     def open(self, target_index: int, requests: Iterator[Request]) -> Any:
         """Return a new call of `RunSession` that sends these requests."""
-        target = self._targets[target_index % len(self._targets)]
-        if target not in self._channels:
-            self._channels[target] = open_channel(self._configuration, target)
-        stub = realtime_pb2_grpc.RealtimeServiceStub(self._channels[target])
+        stub = realtime_pb2_grpc.RealtimeServiceStub(self._channels[target_index])
         return stub.RunSession(requests, metadata=self._metadata)
 
     def close(self) -> None:
         """Close the channels that were opened for the session."""
-        for channel in self._channels.values():
-            if channel is not self._own:
-                channel.close()
-        self._channels = {self._configuration.target: self._own}
+        for channel in self._channels.take_others():
+            channel.close()
 
 
 class StreamingCalls:
