@@ -123,8 +123,8 @@ def _fail(step: dict[str, Any], progress: JobProgress, fraction: float) -> None:
 def _stuck(step: dict[str, Any], progress: JobProgress, fraction: float) -> None:
     """Sit in native code; with `holds_lock` no other thread of the process runs meanwhile."""
     progress.report("stuck", fraction)
+    threading.Event().wait(0.05)  # for the report to leave
     Path(step["began"]).write_text(str(os.getpid()))
-    threading.Event().wait(0.05)
     library = ctypes.PyDLL(None) if step.get("holds_lock") else ctypes.CDLL(None)
     library.sleep(1000)
 

@@ -285,7 +285,7 @@ async def cancelled_when_stuck(arena: Arena, chance: random.Random) -> Harmed:
     """A job is cancelled that hears nothing, in native code."""
     began = arena.world.folder / "began"
     stuck = {"do": "stuck", "began": str(began), "holds_lock": chance.random() < 0.5}
-    async with arena.world.workers():
+    async with arena.world.workers(stall_timeout_s=600.0):
         harmed = await arena.submit(script(stuck), JobState.CANCELLED, range(1, 2))
         child = int(await appeared(began))
         await arena.world.ledger.cancel(harmed.job.key)

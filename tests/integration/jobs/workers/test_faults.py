@@ -23,6 +23,9 @@ from tests.support.nats_process import NatsServer, nats_process, nats_program
 SEEDS = 20
 LEASE_S = 0.75
 
+ONE_SEED = 6
+"""The seed of the default suite: its frozen worker finds a result to commit when it wakes up."""
+
 _prefixes = itertools.count()
 
 
@@ -66,7 +69,7 @@ async def run_fault(name: str, seed: int, folder: Path, broker: NatsServer | Non
 
 @pytest.mark.parametrize("name", FAULTS)
 async def test_no_fault_loses_or_doubles_a_job(name, broker, tmp_path) -> None:
-    tally = await run_fault(name, 0, tmp_path, broker)
+    tally = await run_fault(name, ONE_SEED, tmp_path, broker)
     assert tally.is_clean, tally
 
 
