@@ -97,8 +97,8 @@ def test_the_top_is_seen_a_little() -> None:
     cap = Mesh(sphere(4).vertices, sphere(4).faces, vertex_colors=colors.astype(np.uint8))
     front = views(unplaced(cap, "object_000"))[0]
     rows = np.argwhere((front[:, :, 0] > 120) & (front[:, :, 2] < 60))[:, 0]
-    assert len(rows)
-    assert rows.max() < VIEW_PX // 2
+    # The cap's edge towards the camera is 0.405 of the height above the centre; from below, 0.481.
+    assert abs(rows.max() - (VIEW_PX / 2 - 0.405 * 0.88 * VIEW_PX)) <= 4
 
 
 def test_all_views_have_one_scale_and_nothing_is_cut_off() -> None:
