@@ -128,84 +128,84 @@ class _BodyKeypointEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BodyKeyp
     """The right heel; upstream index 20."""
     BODY_KEYPOINT_RIGHT_THUMB_TIP: _BodyKeypoint.ValueType  # 22
     """The right thumb tip; upstream index 21."""
-    BODY_KEYPOINT_RIGHT_THUMB_SECOND_JOINT: _BodyKeypoint.ValueType  # 23
-    """The right thumb second joint; upstream index 22."""
-    BODY_KEYPOINT_RIGHT_THUMB_FIRST_JOINT: _BodyKeypoint.ValueType  # 24
-    """The right thumb first joint; upstream index 23."""
+    BODY_KEYPOINT_RIGHT_THUMB_FIRST_JOINT: _BodyKeypoint.ValueType  # 23
+    """The right thumb first joint; upstream index 22."""
+    BODY_KEYPOINT_RIGHT_THUMB_SECOND_JOINT: _BodyKeypoint.ValueType  # 24
+    """The right thumb second joint; upstream index 23."""
     BODY_KEYPOINT_RIGHT_THUMB_THIRD_JOINT: _BodyKeypoint.ValueType  # 25
     """The right thumb third joint; upstream index 24."""
     BODY_KEYPOINT_RIGHT_FOREFINGER_TIP: _BodyKeypoint.ValueType  # 26
     """The right forefinger tip; upstream index 25."""
-    BODY_KEYPOINT_RIGHT_FOREFINGER_SECOND_JOINT: _BodyKeypoint.ValueType  # 27
-    """The right forefinger second joint; upstream index 26."""
-    BODY_KEYPOINT_RIGHT_FOREFINGER_FIRST_JOINT: _BodyKeypoint.ValueType  # 28
-    """The right forefinger first joint; upstream index 27."""
+    BODY_KEYPOINT_RIGHT_FOREFINGER_FIRST_JOINT: _BodyKeypoint.ValueType  # 27
+    """The right forefinger first joint; upstream index 26."""
+    BODY_KEYPOINT_RIGHT_FOREFINGER_SECOND_JOINT: _BodyKeypoint.ValueType  # 28
+    """The right forefinger second joint; upstream index 27."""
     BODY_KEYPOINT_RIGHT_FOREFINGER_THIRD_JOINT: _BodyKeypoint.ValueType  # 29
     """The right forefinger third joint; upstream index 28."""
     BODY_KEYPOINT_RIGHT_MIDDLE_FINGER_TIP: _BodyKeypoint.ValueType  # 30
     """The right middle finger tip; upstream index 29."""
-    BODY_KEYPOINT_RIGHT_MIDDLE_FINGER_SECOND_JOINT: _BodyKeypoint.ValueType  # 31
-    """The right middle finger second joint; upstream index 30."""
-    BODY_KEYPOINT_RIGHT_MIDDLE_FINGER_FIRST_JOINT: _BodyKeypoint.ValueType  # 32
-    """The right middle finger first joint; upstream index 31."""
+    BODY_KEYPOINT_RIGHT_MIDDLE_FINGER_FIRST_JOINT: _BodyKeypoint.ValueType  # 31
+    """The right middle finger first joint; upstream index 30."""
+    BODY_KEYPOINT_RIGHT_MIDDLE_FINGER_SECOND_JOINT: _BodyKeypoint.ValueType  # 32
+    """The right middle finger second joint; upstream index 31."""
     BODY_KEYPOINT_RIGHT_MIDDLE_FINGER_THIRD_JOINT: _BodyKeypoint.ValueType  # 33
     """The right middle finger third joint; upstream index 32."""
     BODY_KEYPOINT_RIGHT_RING_FINGER_TIP: _BodyKeypoint.ValueType  # 34
     """The right ring finger tip; upstream index 33."""
-    BODY_KEYPOINT_RIGHT_RING_FINGER_SECOND_JOINT: _BodyKeypoint.ValueType  # 35
-    """The right ring finger second joint; upstream index 34."""
-    BODY_KEYPOINT_RIGHT_RING_FINGER_FIRST_JOINT: _BodyKeypoint.ValueType  # 36
-    """The right ring finger first joint; upstream index 35."""
+    BODY_KEYPOINT_RIGHT_RING_FINGER_FIRST_JOINT: _BodyKeypoint.ValueType  # 35
+    """The right ring finger first joint; upstream index 34."""
+    BODY_KEYPOINT_RIGHT_RING_FINGER_SECOND_JOINT: _BodyKeypoint.ValueType  # 36
+    """The right ring finger second joint; upstream index 35."""
     BODY_KEYPOINT_RIGHT_RING_FINGER_THIRD_JOINT: _BodyKeypoint.ValueType  # 37
     """The right ring finger third joint; upstream index 36."""
     BODY_KEYPOINT_RIGHT_PINKY_FINGER_TIP: _BodyKeypoint.ValueType  # 38
     """The right pinky finger tip; upstream index 37."""
-    BODY_KEYPOINT_RIGHT_PINKY_FINGER_SECOND_JOINT: _BodyKeypoint.ValueType  # 39
-    """The right pinky finger second joint; upstream index 38."""
-    BODY_KEYPOINT_RIGHT_PINKY_FINGER_FIRST_JOINT: _BodyKeypoint.ValueType  # 40
-    """The right pinky finger first joint; upstream index 39."""
+    BODY_KEYPOINT_RIGHT_PINKY_FINGER_FIRST_JOINT: _BodyKeypoint.ValueType  # 39
+    """The right pinky finger first joint; upstream index 38."""
+    BODY_KEYPOINT_RIGHT_PINKY_FINGER_SECOND_JOINT: _BodyKeypoint.ValueType  # 40
+    """The right pinky finger second joint; upstream index 39."""
     BODY_KEYPOINT_RIGHT_PINKY_FINGER_THIRD_JOINT: _BodyKeypoint.ValueType  # 41
     """The right pinky finger third joint; upstream index 40."""
     BODY_KEYPOINT_RIGHT_WRIST: _BodyKeypoint.ValueType  # 42
     """The right wrist; upstream index 41."""
     BODY_KEYPOINT_LEFT_THUMB_TIP: _BodyKeypoint.ValueType  # 43
     """The left thumb tip; upstream index 42."""
-    BODY_KEYPOINT_LEFT_THUMB_SECOND_JOINT: _BodyKeypoint.ValueType  # 44
-    """The left thumb second joint; upstream index 43."""
-    BODY_KEYPOINT_LEFT_THUMB_FIRST_JOINT: _BodyKeypoint.ValueType  # 45
-    """The left thumb first joint; upstream index 44."""
+    BODY_KEYPOINT_LEFT_THUMB_FIRST_JOINT: _BodyKeypoint.ValueType  # 44
+    """The left thumb first joint; upstream index 43."""
+    BODY_KEYPOINT_LEFT_THUMB_SECOND_JOINT: _BodyKeypoint.ValueType  # 45
+    """The left thumb second joint; upstream index 44."""
     BODY_KEYPOINT_LEFT_THUMB_THIRD_JOINT: _BodyKeypoint.ValueType  # 46
     """The left thumb third joint; upstream index 45."""
     BODY_KEYPOINT_LEFT_FOREFINGER_TIP: _BodyKeypoint.ValueType  # 47
     """The left forefinger tip; upstream index 46."""
-    BODY_KEYPOINT_LEFT_FOREFINGER_SECOND_JOINT: _BodyKeypoint.ValueType  # 48
-    """The left forefinger second joint; upstream index 47."""
-    BODY_KEYPOINT_LEFT_FOREFINGER_FIRST_JOINT: _BodyKeypoint.ValueType  # 49
-    """The left forefinger first joint; upstream index 48."""
+    BODY_KEYPOINT_LEFT_FOREFINGER_FIRST_JOINT: _BodyKeypoint.ValueType  # 48
+    """The left forefinger first joint; upstream index 47."""
+    BODY_KEYPOINT_LEFT_FOREFINGER_SECOND_JOINT: _BodyKeypoint.ValueType  # 49
+    """The left forefinger second joint; upstream index 48."""
     BODY_KEYPOINT_LEFT_FOREFINGER_THIRD_JOINT: _BodyKeypoint.ValueType  # 50
     """The left forefinger third joint; upstream index 49."""
     BODY_KEYPOINT_LEFT_MIDDLE_FINGER_TIP: _BodyKeypoint.ValueType  # 51
     """The left middle finger tip; upstream index 50."""
-    BODY_KEYPOINT_LEFT_MIDDLE_FINGER_SECOND_JOINT: _BodyKeypoint.ValueType  # 52
-    """The left middle finger second joint; upstream index 51."""
-    BODY_KEYPOINT_LEFT_MIDDLE_FINGER_FIRST_JOINT: _BodyKeypoint.ValueType  # 53
-    """The left middle finger first joint; upstream index 52."""
+    BODY_KEYPOINT_LEFT_MIDDLE_FINGER_FIRST_JOINT: _BodyKeypoint.ValueType  # 52
+    """The left middle finger first joint; upstream index 51."""
+    BODY_KEYPOINT_LEFT_MIDDLE_FINGER_SECOND_JOINT: _BodyKeypoint.ValueType  # 53
+    """The left middle finger second joint; upstream index 52."""
     BODY_KEYPOINT_LEFT_MIDDLE_FINGER_THIRD_JOINT: _BodyKeypoint.ValueType  # 54
     """The left middle finger third joint; upstream index 53."""
     BODY_KEYPOINT_LEFT_RING_FINGER_TIP: _BodyKeypoint.ValueType  # 55
     """The left ring finger tip; upstream index 54."""
-    BODY_KEYPOINT_LEFT_RING_FINGER_SECOND_JOINT: _BodyKeypoint.ValueType  # 56
-    """The left ring finger second joint; upstream index 55."""
-    BODY_KEYPOINT_LEFT_RING_FINGER_FIRST_JOINT: _BodyKeypoint.ValueType  # 57
-    """The left ring finger first joint; upstream index 56."""
+    BODY_KEYPOINT_LEFT_RING_FINGER_FIRST_JOINT: _BodyKeypoint.ValueType  # 56
+    """The left ring finger first joint; upstream index 55."""
+    BODY_KEYPOINT_LEFT_RING_FINGER_SECOND_JOINT: _BodyKeypoint.ValueType  # 57
+    """The left ring finger second joint; upstream index 56."""
     BODY_KEYPOINT_LEFT_RING_FINGER_THIRD_JOINT: _BodyKeypoint.ValueType  # 58
     """The left ring finger third joint; upstream index 57."""
     BODY_KEYPOINT_LEFT_PINKY_FINGER_TIP: _BodyKeypoint.ValueType  # 59
     """The left pinky finger tip; upstream index 58."""
-    BODY_KEYPOINT_LEFT_PINKY_FINGER_SECOND_JOINT: _BodyKeypoint.ValueType  # 60
-    """The left pinky finger second joint; upstream index 59."""
-    BODY_KEYPOINT_LEFT_PINKY_FINGER_FIRST_JOINT: _BodyKeypoint.ValueType  # 61
-    """The left pinky finger first joint; upstream index 60."""
+    BODY_KEYPOINT_LEFT_PINKY_FINGER_FIRST_JOINT: _BodyKeypoint.ValueType  # 60
+    """The left pinky finger first joint; upstream index 59."""
+    BODY_KEYPOINT_LEFT_PINKY_FINGER_SECOND_JOINT: _BodyKeypoint.ValueType  # 61
+    """The left pinky finger second joint; upstream index 60."""
     BODY_KEYPOINT_LEFT_PINKY_FINGER_THIRD_JOINT: _BodyKeypoint.ValueType  # 62
     """The left pinky finger third joint; upstream index 61."""
     BODY_KEYPOINT_LEFT_WRIST: _BodyKeypoint.ValueType  # 63
@@ -276,84 +276,84 @@ BODY_KEYPOINT_RIGHT_HEEL: BodyKeypoint.ValueType  # 21
 """The right heel; upstream index 20."""
 BODY_KEYPOINT_RIGHT_THUMB_TIP: BodyKeypoint.ValueType  # 22
 """The right thumb tip; upstream index 21."""
-BODY_KEYPOINT_RIGHT_THUMB_SECOND_JOINT: BodyKeypoint.ValueType  # 23
-"""The right thumb second joint; upstream index 22."""
-BODY_KEYPOINT_RIGHT_THUMB_FIRST_JOINT: BodyKeypoint.ValueType  # 24
-"""The right thumb first joint; upstream index 23."""
+BODY_KEYPOINT_RIGHT_THUMB_FIRST_JOINT: BodyKeypoint.ValueType  # 23
+"""The right thumb first joint; upstream index 22."""
+BODY_KEYPOINT_RIGHT_THUMB_SECOND_JOINT: BodyKeypoint.ValueType  # 24
+"""The right thumb second joint; upstream index 23."""
 BODY_KEYPOINT_RIGHT_THUMB_THIRD_JOINT: BodyKeypoint.ValueType  # 25
 """The right thumb third joint; upstream index 24."""
 BODY_KEYPOINT_RIGHT_FOREFINGER_TIP: BodyKeypoint.ValueType  # 26
 """The right forefinger tip; upstream index 25."""
-BODY_KEYPOINT_RIGHT_FOREFINGER_SECOND_JOINT: BodyKeypoint.ValueType  # 27
-"""The right forefinger second joint; upstream index 26."""
-BODY_KEYPOINT_RIGHT_FOREFINGER_FIRST_JOINT: BodyKeypoint.ValueType  # 28
-"""The right forefinger first joint; upstream index 27."""
+BODY_KEYPOINT_RIGHT_FOREFINGER_FIRST_JOINT: BodyKeypoint.ValueType  # 27
+"""The right forefinger first joint; upstream index 26."""
+BODY_KEYPOINT_RIGHT_FOREFINGER_SECOND_JOINT: BodyKeypoint.ValueType  # 28
+"""The right forefinger second joint; upstream index 27."""
 BODY_KEYPOINT_RIGHT_FOREFINGER_THIRD_JOINT: BodyKeypoint.ValueType  # 29
 """The right forefinger third joint; upstream index 28."""
 BODY_KEYPOINT_RIGHT_MIDDLE_FINGER_TIP: BodyKeypoint.ValueType  # 30
 """The right middle finger tip; upstream index 29."""
-BODY_KEYPOINT_RIGHT_MIDDLE_FINGER_SECOND_JOINT: BodyKeypoint.ValueType  # 31
-"""The right middle finger second joint; upstream index 30."""
-BODY_KEYPOINT_RIGHT_MIDDLE_FINGER_FIRST_JOINT: BodyKeypoint.ValueType  # 32
-"""The right middle finger first joint; upstream index 31."""
+BODY_KEYPOINT_RIGHT_MIDDLE_FINGER_FIRST_JOINT: BodyKeypoint.ValueType  # 31
+"""The right middle finger first joint; upstream index 30."""
+BODY_KEYPOINT_RIGHT_MIDDLE_FINGER_SECOND_JOINT: BodyKeypoint.ValueType  # 32
+"""The right middle finger second joint; upstream index 31."""
 BODY_KEYPOINT_RIGHT_MIDDLE_FINGER_THIRD_JOINT: BodyKeypoint.ValueType  # 33
 """The right middle finger third joint; upstream index 32."""
 BODY_KEYPOINT_RIGHT_RING_FINGER_TIP: BodyKeypoint.ValueType  # 34
 """The right ring finger tip; upstream index 33."""
-BODY_KEYPOINT_RIGHT_RING_FINGER_SECOND_JOINT: BodyKeypoint.ValueType  # 35
-"""The right ring finger second joint; upstream index 34."""
-BODY_KEYPOINT_RIGHT_RING_FINGER_FIRST_JOINT: BodyKeypoint.ValueType  # 36
-"""The right ring finger first joint; upstream index 35."""
+BODY_KEYPOINT_RIGHT_RING_FINGER_FIRST_JOINT: BodyKeypoint.ValueType  # 35
+"""The right ring finger first joint; upstream index 34."""
+BODY_KEYPOINT_RIGHT_RING_FINGER_SECOND_JOINT: BodyKeypoint.ValueType  # 36
+"""The right ring finger second joint; upstream index 35."""
 BODY_KEYPOINT_RIGHT_RING_FINGER_THIRD_JOINT: BodyKeypoint.ValueType  # 37
 """The right ring finger third joint; upstream index 36."""
 BODY_KEYPOINT_RIGHT_PINKY_FINGER_TIP: BodyKeypoint.ValueType  # 38
 """The right pinky finger tip; upstream index 37."""
-BODY_KEYPOINT_RIGHT_PINKY_FINGER_SECOND_JOINT: BodyKeypoint.ValueType  # 39
-"""The right pinky finger second joint; upstream index 38."""
-BODY_KEYPOINT_RIGHT_PINKY_FINGER_FIRST_JOINT: BodyKeypoint.ValueType  # 40
-"""The right pinky finger first joint; upstream index 39."""
+BODY_KEYPOINT_RIGHT_PINKY_FINGER_FIRST_JOINT: BodyKeypoint.ValueType  # 39
+"""The right pinky finger first joint; upstream index 38."""
+BODY_KEYPOINT_RIGHT_PINKY_FINGER_SECOND_JOINT: BodyKeypoint.ValueType  # 40
+"""The right pinky finger second joint; upstream index 39."""
 BODY_KEYPOINT_RIGHT_PINKY_FINGER_THIRD_JOINT: BodyKeypoint.ValueType  # 41
 """The right pinky finger third joint; upstream index 40."""
 BODY_KEYPOINT_RIGHT_WRIST: BodyKeypoint.ValueType  # 42
 """The right wrist; upstream index 41."""
 BODY_KEYPOINT_LEFT_THUMB_TIP: BodyKeypoint.ValueType  # 43
 """The left thumb tip; upstream index 42."""
-BODY_KEYPOINT_LEFT_THUMB_SECOND_JOINT: BodyKeypoint.ValueType  # 44
-"""The left thumb second joint; upstream index 43."""
-BODY_KEYPOINT_LEFT_THUMB_FIRST_JOINT: BodyKeypoint.ValueType  # 45
-"""The left thumb first joint; upstream index 44."""
+BODY_KEYPOINT_LEFT_THUMB_FIRST_JOINT: BodyKeypoint.ValueType  # 44
+"""The left thumb first joint; upstream index 43."""
+BODY_KEYPOINT_LEFT_THUMB_SECOND_JOINT: BodyKeypoint.ValueType  # 45
+"""The left thumb second joint; upstream index 44."""
 BODY_KEYPOINT_LEFT_THUMB_THIRD_JOINT: BodyKeypoint.ValueType  # 46
 """The left thumb third joint; upstream index 45."""
 BODY_KEYPOINT_LEFT_FOREFINGER_TIP: BodyKeypoint.ValueType  # 47
 """The left forefinger tip; upstream index 46."""
-BODY_KEYPOINT_LEFT_FOREFINGER_SECOND_JOINT: BodyKeypoint.ValueType  # 48
-"""The left forefinger second joint; upstream index 47."""
-BODY_KEYPOINT_LEFT_FOREFINGER_FIRST_JOINT: BodyKeypoint.ValueType  # 49
-"""The left forefinger first joint; upstream index 48."""
+BODY_KEYPOINT_LEFT_FOREFINGER_FIRST_JOINT: BodyKeypoint.ValueType  # 48
+"""The left forefinger first joint; upstream index 47."""
+BODY_KEYPOINT_LEFT_FOREFINGER_SECOND_JOINT: BodyKeypoint.ValueType  # 49
+"""The left forefinger second joint; upstream index 48."""
 BODY_KEYPOINT_LEFT_FOREFINGER_THIRD_JOINT: BodyKeypoint.ValueType  # 50
 """The left forefinger third joint; upstream index 49."""
 BODY_KEYPOINT_LEFT_MIDDLE_FINGER_TIP: BodyKeypoint.ValueType  # 51
 """The left middle finger tip; upstream index 50."""
-BODY_KEYPOINT_LEFT_MIDDLE_FINGER_SECOND_JOINT: BodyKeypoint.ValueType  # 52
-"""The left middle finger second joint; upstream index 51."""
-BODY_KEYPOINT_LEFT_MIDDLE_FINGER_FIRST_JOINT: BodyKeypoint.ValueType  # 53
-"""The left middle finger first joint; upstream index 52."""
+BODY_KEYPOINT_LEFT_MIDDLE_FINGER_FIRST_JOINT: BodyKeypoint.ValueType  # 52
+"""The left middle finger first joint; upstream index 51."""
+BODY_KEYPOINT_LEFT_MIDDLE_FINGER_SECOND_JOINT: BodyKeypoint.ValueType  # 53
+"""The left middle finger second joint; upstream index 52."""
 BODY_KEYPOINT_LEFT_MIDDLE_FINGER_THIRD_JOINT: BodyKeypoint.ValueType  # 54
 """The left middle finger third joint; upstream index 53."""
 BODY_KEYPOINT_LEFT_RING_FINGER_TIP: BodyKeypoint.ValueType  # 55
 """The left ring finger tip; upstream index 54."""
-BODY_KEYPOINT_LEFT_RING_FINGER_SECOND_JOINT: BodyKeypoint.ValueType  # 56
-"""The left ring finger second joint; upstream index 55."""
-BODY_KEYPOINT_LEFT_RING_FINGER_FIRST_JOINT: BodyKeypoint.ValueType  # 57
-"""The left ring finger first joint; upstream index 56."""
+BODY_KEYPOINT_LEFT_RING_FINGER_FIRST_JOINT: BodyKeypoint.ValueType  # 56
+"""The left ring finger first joint; upstream index 55."""
+BODY_KEYPOINT_LEFT_RING_FINGER_SECOND_JOINT: BodyKeypoint.ValueType  # 57
+"""The left ring finger second joint; upstream index 56."""
 BODY_KEYPOINT_LEFT_RING_FINGER_THIRD_JOINT: BodyKeypoint.ValueType  # 58
 """The left ring finger third joint; upstream index 57."""
 BODY_KEYPOINT_LEFT_PINKY_FINGER_TIP: BodyKeypoint.ValueType  # 59
 """The left pinky finger tip; upstream index 58."""
-BODY_KEYPOINT_LEFT_PINKY_FINGER_SECOND_JOINT: BodyKeypoint.ValueType  # 60
-"""The left pinky finger second joint; upstream index 59."""
-BODY_KEYPOINT_LEFT_PINKY_FINGER_FIRST_JOINT: BodyKeypoint.ValueType  # 61
-"""The left pinky finger first joint; upstream index 60."""
+BODY_KEYPOINT_LEFT_PINKY_FINGER_FIRST_JOINT: BodyKeypoint.ValueType  # 60
+"""The left pinky finger first joint; upstream index 59."""
+BODY_KEYPOINT_LEFT_PINKY_FINGER_SECOND_JOINT: BodyKeypoint.ValueType  # 61
+"""The left pinky finger second joint; upstream index 60."""
 BODY_KEYPOINT_LEFT_PINKY_FINGER_THIRD_JOINT: BodyKeypoint.ValueType  # 62
 """The left pinky finger third joint; upstream index 61."""
 BODY_KEYPOINT_LEFT_WRIST: BodyKeypoint.ValueType  # 63
