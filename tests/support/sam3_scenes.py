@@ -217,3 +217,44 @@ def _filled(
     canvas = np.zeros((height, width), np.uint8)
     cv2.fillPoly(canvas, [np.round(outline * 16 - 8).astype(np.int32)], 1, shift=4)
     return canvas.astype(bool)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A concept asked of a scene, and the right answer.
+
+    Attributes:
+        seed: Of the scene.
+        kinds: Colour and form of its shapes.
+        text: What is asked for; empty where the exemplar alone says it.
+        positive: Number of the shape whose box is an exemplar, or None.
+        negative: Number of the shape whose box is an exemplar of what is not wanted, or None.
+        expected: Numbers of the shapes that answer it.
+    """
+
+    seed: int
+    kinds: tuple[tuple[str, str], ...]
+    text: str
+    expected: frozenset[int]
+    positive: int | None = None
+    negative: int | None = None
+
+    def scene(self) -> Scene:
+        scene = draw_scene(
+            np.random.default_rng(self.seed), width=200, height=160, kinds=self.kinds
+        )
+        assert len(scene.shapes) == len(self.kinds), "every shape must find its place"
+        return scene
+
+
+def answers(scene: Scene, masks: Sequence[NDArray[np.bool_]]) -> list[int | None]:
+    """Return for each mask the number of the shape that it covers (IoU above 0.5), or None."""
+    found: list[int | None] = []
+    for mask in masks:
+        ious = [
+            float((mask & shape.mask).sum() / max(1, (mask | shape.mask).sum()))
+            for shape in scene.shapes
+        ]
+        best = int(np.argmax(ious))
+        found.append(best if ious[best] > 0.5 else None)
+    return found

@@ -40,6 +40,18 @@ def test_published_entries_are_complete():
             assert packaged_config(entry.config).is_file()
 
 
+def test_published_folders_take_safetensors_and_no_code():
+    folders = [entry.published_folder for entry in catalogue.entries() if entry.published_folder]
+    assert [folder.repository for folder in folders] == ["facebook/sam3"]
+    for folder in folders:
+        assert "*.safetensors" in folder.patterns
+        assert not {"*", "*.py", "*.pt", "*.bin"} & set(folder.patterns)
+
+
+def test_what_ships_is_not_pulled_and_all_else_is():
+    assert [entry.name for entry in catalogue.entries() if not entry.is_pulled] == ["maskwire-nano"]
+
+
 def test_an_unknown_name_is_answered_with_the_known_ones():
     assert catalogue.find("sam9") is None
     with pytest.raises(MaskwireError, match=r"sam9.*sam2\.1-hiera-large") as caught:
