@@ -149,6 +149,7 @@ class ReconstructionRunner:
             seed=0,
             image=image.info,
             boxes=tuple(body.box for body in built.value),
+            is_metric=request.intrinsics is not None,
         )
         artifacts = await self._store(body_artifacts(built.value, details), task, progress)
         return BodiesResult(
