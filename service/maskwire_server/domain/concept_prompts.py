@@ -5,14 +5,16 @@ The rules:
   an object id is an exemplar of every text;
 - without a text, boxes without an object id are together one concept if one of them is negative;
 - points and masks without an object id, or with that of a text, refine an instance that was found:
-  points the one that holds most of the foreground points, a mask the one that it overlaps most;
+  a mask the one that it overlaps most; points the one that holds most of them (of the foreground
+  points, where there are any), and where none holds any, the nearest; all that refines one
+  instance refines it together, and where nothing was found it means nothing;
 - prompts with other object ids are objects of their own.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -29,6 +31,7 @@ from .prompts import BoxPrompt, MaskPrompt, ObjectPrompts, PointPrompt, Prompt, 
 _MAX_CONCEPTS = 32
 _OVERLAP_IOU = 0.7
 _COMPARED_SIDE_PX = 288
+"""Masks are compared with one another on a grid of this side, whatever the size of the image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,7 @@ def refinements(
     refining: Sequence[ObjectPrompts],
     size: ImageSize,
 ) -> Iterator[ObjectPrompts]:
-    """Yield what is to be decoded anew: prompts with the mask of the instance that they refine.
+    """Yield what is to be decoded anew: for an instance all prompts that refine it, and its mask.
 
     Args:
         found: The instances.
@@ -162,25 +165,21 @@ def refinements(
         size: Size of the image.
     """
     concept_of = {one.object_id: index for index, one in enumerate(request.concepts)}
+    masks = {one.object_id: _small(one.instance.logits) for one in found} if refining else {}
+    chosen: dict[int, ObjectPrompts] = {}
     for prompts in refining:
         wanted = concept_of.get(prompts.object_id)
         candidates = [one for one in found if wanted is None or one.concept == wanted]
-        if not candidates:
-            continue
-        chosen = _meant(candidates, prompts, size)
-        mask = chosen.instance.logits if prompts.mask is None else prompts.mask
-        yield replace(prompts, object_id=chosen.object_id, mask=mask)
+        if candidates:
+            meant = _meant(candidates, masks, prompts, size)
+            before = chosen.get(meant.object_id)
+            chosen[meant.object_id] = _together(before or _shown(meant), prompts)
+    yield from chosen.values()
 
 
 def as_prompts(found: FoundInstance) -> ObjectPrompts:
     """Return an instance as prompts for another model: its box and its mask."""
-    return ObjectPrompts(
-        object_id=found.object_id,
-        points=np.zeros((0, 2), dtype=np.float32),
-        point_labels=np.zeros(0, dtype=np.bool_),
-        box=found.instance.box,
-        mask=found.instance.logits,
-    )
+    return replace(_shown(found), box=found.instance.box)
 
 
 def _concept(
@@ -203,16 +202,18 @@ def _without_duplicates(
     ranked: Sequence[tuple[int, DetectedInstance]],
 ) -> list[tuple[int, DetectedInstance]]:
     """Keep of instances of different concepts that are one thing the one of the highest score."""
+    if len({concept for concept, _ in ranked}) < 2:
+        return list(ranked)
     kept: list[tuple[int, DetectedInstance]] = []
-    masks: list[NDArray[np.bool_]] = []
+    concepts = np.zeros(len(ranked), dtype=np.int64)
+    masks = np.zeros((len(ranked), _COMPARED_SIDE_PX**2 // 8), dtype=np.uint8)
     for concept, instance in ranked:
-        mask = _small(instance.logits)
-        if not any(
-            other != concept and _iou(mask, seen) > _OVERLAP_IOU
-            for (other, _), seen in zip(kept, masks, strict=True)
-        ):
+        count = len(kept)
+        mask = np.packbits(_small(instance.logits))
+        others = masks[:count][concepts[:count] != concept]
+        if not (_ious(mask, others) > _OVERLAP_IOU).any():
+            concepts[count], masks[count] = concept, mask
             kept.append((concept, instance))
-            masks.append(mask)
     return kept
 
 
@@ -222,25 +223,70 @@ def _small(logits: MaskLogits) -> NDArray[np.bool_]:
     return np.asarray(cv2.resize(logits.values, side, interpolation=cv2.INTER_LINEAR) > 0)
 
 
-def _iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    union = int(np.count_nonzero(one | other))
-    return float(np.count_nonzero(one & other) / union) if union else 0.0
+def _small_drawn(mask: NDArray[np.bool_] | MaskLogits, size: ImageSize) -> NDArray[np.bool_]:
+    """Return a mask prompt, reduced likewise; every pixel of it leaves a trace."""
+    bitmap = mask.to_bitmap(size) if isinstance(mask, MaskLogits) else mask
+    side = (_COMPARED_SIDE_PX, _COMPARED_SIDE_PX)
+    grey = bitmap.view(np.uint8) * np.uint8(255)
+    share = cv2.resize(grey, side, interpolation=cv2.INTER_AREA)
+    reduced = np.asarray(share > 127)
+    return reduced if reduced.any() else np.asarray(share > 0)
+
+
+def _ious(mask: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the IoU of a packed mask with each of others, shape (n, bytes)."""
+    shared = np.bitwise_count(others & mask).sum(axis=1, dtype=np.int64)
+    either = np.bitwise_count(others | mask).sum(axis=1, dtype=np.int64)
+    return np.asarray(shared / np.maximum(either, 1), dtype=np.float64)
 
 
 def _meant(
-    candidates: Sequence[FoundInstance], prompts: ObjectPrompts, size: ImageSize
+    candidates: Sequence[FoundInstance],
+    masks: Mapping[int, NDArray[np.bool_]],
+    prompts: ObjectPrompts,
+    size: ImageSize,
 ) -> FoundInstance:
-    """Return the instance that prompts refine; of equals the one of the highest score."""
-    if isinstance(prompts.mask, np.ndarray):
-        drawn = prompts.mask
+    """Return the instance that prompts refine; of equals the nearest, then the most confident."""
+    drawn = None if prompts.mask is None else np.packbits(_small_drawn(prompts.mask, size))
+    has_foreground = bool(prompts.point_labels.any())
+    clicks = prompts.points[prompts.point_labels] if has_foreground else prompts.points
+    scale = (_COMPARED_SIDE_PX / size.width_px, _COMPARED_SIDE_PX / size.height_px)
+    cells = np.minimum((clicks * scale).astype(np.int64), _COMPARED_SIDE_PX - 1)
 
-        def fit(one: FoundInstance) -> float:
-            return _iou(one.instance.logits.to_bitmap(size), drawn)
+    def fit(one: FoundInstance) -> tuple[float, float, float]:
+        mask = masks[one.object_id]
+        if drawn is not None:
+            return float(_ious(drawn, np.packbits(mask)[None])[0]), 0.0, one.instance.score
+        held = float(np.count_nonzero(mask[cells[:, 1], cells[:, 0]]))
+        return held, -_distance_px(clicks, one.instance.box), one.instance.score
 
-    else:
-        clicks = prompts.points[prompts.point_labels].astype(np.int64)
+    return max(candidates, key=fit)
 
-        def fit(one: FoundInstance) -> float:
-            return float(one.instance.logits.to_bitmap(size)[clicks[:, 1], clicks[:, 0]].sum())
 
-    return max(candidates, key=lambda one: (fit(one), one.instance.score))
+def _distance_px(points: NDArray[np.float32], box: Box) -> float:
+    """Return how far points are from a box, all together; 0 where all are in it."""
+    x, y = points[:, 0], points[:, 1]
+    beside = np.maximum(np.maximum(box.x_min - x, x - box.x_max), 0)
+    above = np.maximum(np.maximum(box.y_min - y, y - box.y_max), 0)
+    return float(np.hypot(beside, above).sum())
+
+
+def _shown(found: FoundInstance) -> ObjectPrompts:
+    """Return the mask of an instance as a prompt."""
+    return ObjectPrompts(
+        object_id=found.object_id,
+        points=np.zeros((0, 2), dtype=np.float32),
+        point_labels=np.zeros(0, dtype=np.bool_),
+        box=None,
+        mask=found.instance.logits,
+    )
+
+
+def _together(shown: ObjectPrompts, further: ObjectPrompts) -> ObjectPrompts:
+    """Return an instance's prompts with further points, and another mask where there is one."""
+    return replace(
+        shown,
+        points=np.concatenate([shown.points, further.points]),
+        point_labels=np.concatenate([shown.point_labels, further.point_labels]),
+        mask=shown.mask if further.mask is None else further.mask,
+    )

@@ -20,6 +20,7 @@ from .concept_prompts import (
 from .concepts import ConceptEngine, ConceptPrompt, DetectedInstance
 from .decoding import decode_objects
 from .engine import MaskCandidate, ObjectPrediction
+from .errors import invalid_field
 from .executor import BoundedExecutor, Completed
 from .geometry import ImageSize
 from .grouping import group_prompts
@@ -32,6 +33,9 @@ from .segmentation import MaskOptions
 
 _FIRST_UNUSED_ID = 1 << 31
 """Beyond every id that a caller may give: marks prompts that belong to no concept's id."""
+
+_MAX_INSTANCES = 512
+"""Most instances of a request, the best of all its concepts: bounds the memory of their masks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,10 @@ class ConceptSegmentation:
         size = detector.encoded.info.size
         request = read_concepts(prompts, size)
         refining, objects = await self._group(request, size)
+        most_objects = refiner.model.description.max_objects
+        if len(objects) > most_objects:
+            rule = f"{len(objects)} objects are more than the limit {most_objects}"
+            raise invalid_field("prompts", rule)
         detected = await self._detect(detector, request)
         most = options.max_masks if options.return_multiple_masks else None
         numbered = await self._pixels.run(
@@ -102,15 +110,19 @@ class ConceptSegmentation:
 
     async def _detect(
         self, image: PreparedImage, request: ConceptRequest
-    ) -> Completed[list[tuple[DetectedInstance, ...]]]:
+    ) -> Completed[list[list[DetectedInstance]]]:
         engine, encoded = image.model.engine, image.encoded
         assert isinstance(engine, ConceptEngine)
         size, seen = encoded.info.size, encoded.embedding.image_size
         wanted = [_moved(one.prompt, size, seen) for one in request.concepts]
 
-        def detect() -> list[tuple[DetectedInstance, ...]]:
-            found = engine.detect(encoded.embedding, wanted)
-            return [tuple(_enlarged(one, seen, size) for one in several) for several in found]
+        def detect() -> list[list[DetectedInstance]]:
+            found: list[list[DetectedInstance]] = []
+            for concept in wanted:
+                (instances,) = engine.detect(encoded.embedding, [concept])
+                found.append([_enlarged(one, seen, size) for one in instances])
+                _keep_best(found, _MAX_INSTANCES)
+            return found
 
         detected = await image.model.run(detect)
         self._observer.stage_finished("prompt", image.model.description.name, detected.run_s)
@@ -119,11 +131,18 @@ class ConceptSegmentation:
     async def _decode(
         self, image: PreparedImage, objects: Sequence[ObjectPrompts], *, multimask: bool
     ) -> Completed[list[ObjectPrediction]]:
-        if not objects:
-            return Completed([], 0.0, 0.0)
-        return await decode_objects(
-            image.model, image.encoded, objects, self._observer, multimask=multimask
-        )
+        """Decode as many objects at a time as the model takes: there may be any number found."""
+        predictions: list[ObjectPrediction] = []
+        queue_s = run_s = 0.0
+        at_once = image.model.description.max_objects
+        for start in range(0, len(objects), at_once):
+            batch = objects[start : start + at_once]
+            decoded = await decode_objects(
+                image.model, image.encoded, batch, self._observer, multimask=multimask
+            )
+            predictions += decoded.value
+            queue_s, run_s = queue_s + decoded.queue_s, run_s + decoded.run_s
+        return Completed(predictions, queue_s, run_s)
 
 
 def _numbered(
@@ -143,6 +162,18 @@ def _numbered(
         if refines_all or one.object_id in prompted
     ]
     return found, again
+
+
+def _keep_best(found: list[list[DetectedInstance]], most: int) -> None:
+    """Drop the least confident instances of all concepts where there are more than so many."""
+    ranked = sorted(
+        (-one.score, concept, rank)
+        for concept, several in enumerate(found)
+        for rank, one in enumerate(several)
+    )
+    dropped = {(concept, rank) for _, concept, rank in ranked[most:]}
+    for concept, several in enumerate(found):
+        several[:] = [one for rank, one in enumerate(several) if (concept, rank) not in dropped]
 
 
 def _merged(

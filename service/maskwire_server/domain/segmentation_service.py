@@ -50,6 +50,21 @@ class _Plan:
     finds_concepts: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the models of a plan made of an image.
+
+    Attributes:
+        first: The embedding of the first model.
+        second: That of the second, where there is one.
+        made: Those of both that were not in the cache.
+    """
+
+    first: EncodedImage
+    second: EncodedImage | None
+    made: tuple[EncodedImage, ...]
+
+
 class SegmentationService:
     """Answers segmentation requests on the served models."""
 
@@ -87,11 +102,10 @@ class SegmentationService:
         image = await self._images.locate(request.image, caller)
         if needs_image(request.renderings):
             image = await self._images.decode(image, caller)
-        encoded, cached = await self._images.embedding(
-            image, plan.first, caller, longest_side_px=request.inference_size_px
-        )
+        seen = await self._look(request, plan, image, caller)
+        encoded = seen.first
         check_renderings(request.renderings, encoded.info.size)
-        decoded = await self._predict(request, plan, image, encoded, caller)
+        decoded = await self._predict(request, plan, seen)
         finished = await self._finish(request, encoded, decoded.value)
         drawn = await self._draw(request, image, encoded.info.size, finished.value, caller)
         name = plan.first.description.name
@@ -105,11 +119,11 @@ class SegmentationService:
             model=name,
             checkpoint_digest=plan.first.description.checkpoint_digest,
             further_models=() if plan.second is None else (plan.second.description,),
-            embedding_cached=cached,
+            embedding_cached=not seen.made,
             timings=Timings(
-                decode_s=_decode_s(image, None if cached else encoded),
-                queue_s=waited_s + (0 if cached else encoded.queue_s),
-                encode_s=None if cached else encoded.encode_s,
+                decode_s=_decode_s(image, seen.made),
+                queue_s=waited_s + sum(one.queue_s for one in seen.made),
+                encode_s=sum(one.encode_s for one in seen.made) if seen.made else None,
                 prompt_s=decoded.run_s,
                 postprocess_s=finished.run_s + drawn.run_s,
                 total_s=time.perf_counter() - started,
@@ -135,26 +149,34 @@ class SegmentationService:
         self._models.require(second or detector, kinds - _CONCEPT_KINDS)
         return _Plan(detector, second, finds_concepts=True)
 
+    async def _look(
+        self, request: SegmentRequest, plan: _Plan, image: LocatedImage, caller: Caller
+    ) -> _Seen:
+        """Return the image as the models see it."""
+        longest_px = request.inference_size_px
+        first, first_cached = await self._images.embedding(
+            image, plan.first, caller, longest_side_px=longest_px
+        )
+        made = () if first_cached else (first,)
+        if plan.second is None:
+            return _Seen(first, None, made)
+        second, second_cached = await self._images.embedding(
+            image, plan.second, caller, longest_side_px=longest_px
+        )
+        return _Seen(first, second, made if second_cached else (*made, second))
+
     async def _predict(
-        self,
-        request: SegmentRequest,
-        plan: _Plan,
-        image: LocatedImage,
-        encoded: EncodedImage,
-        caller: Caller,
+        self, request: SegmentRequest, plan: _Plan, seen: _Seen
     ) -> Completed[list[ObjectPrediction]]:
         if not plan.finds_concepts:
-            objects = await self._group(request.prompts, encoded.info.size, plan.first)
+            objects = await self._group(request.prompts, seen.first.info.size, plan.first)
             multimask = request.mask_options.return_multiple_masks
             return await decode_objects(
-                plan.first, encoded, objects, self._observer, multimask=multimask
+                plan.first, seen.first, objects, self._observer, multimask=multimask
             )
-        detector = refiner = PreparedImage(plan.first, encoded)
-        if plan.second is not None:
-            seen, _ = await self._images.embedding(
-                image, plan.second, caller, longest_side_px=request.inference_size_px
-            )
-            refiner = PreparedImage(plan.second, seen)
+        detector = refiner = PreparedImage(plan.first, seen.first)
+        if plan.second is not None and seen.second is not None:
+            refiner = PreparedImage(plan.second, seen.second)
         return await self._concepts.predict(
             request.prompts,
             request.mask_options,
@@ -205,8 +227,8 @@ class SegmentationService:
         )
 
 
-def _decode_s(image: LocatedImage, encoded: EncodedImage | None) -> float | None:
-    """Return how long the image was decoded, for its pictures or else for its embedding."""
+def _decode_s(image: LocatedImage, made: Sequence[EncodedImage]) -> float | None:
+    """Return how long the image was decoded, for its pictures or else for its embeddings."""
     if image.decoded is not None:
         return image.decoded.run_s
-    return None if encoded is None else encoded.decode_s
+    return sum(one.decode_s for one in made) if made else None
