@@ -168,6 +168,25 @@ async def worker_frozen(arena: Arena, chance: random.Random) -> Harmed:
     return harmed
 
 
+async def late_commit(arena: Arena, chance: random.Random) -> Harmed:
+    """A worker commits its result when its lease has passed and another has the job."""
+    folder = arena.world.folder
+    holding, go, began, finish = (folder / name for name in ("holding", "go", "began", "finish"))
+    late = await arena.world.worker_process(hold_commit=[str(holding), str(go)])
+    until = {"do": "until", "began": str(began), "file": str(finish), "attempts": [2]}
+    payload = script(work("first", chance.uniform(0.0, 0.3), attempts=[1]), until)
+    harmed = await arena.submit(payload, JobState.SUCCEEDED, range(2, 3))
+    await appeared(holding)
+    async with arena.world.workers():
+        await appeared(began)
+        await asyncio.to_thread(go.write_text, "go")
+        await asyncio.to_thread(late.wait_for_line, "a job was another worker's at the end")
+        await asyncio.to_thread(finish.write_text, "finish")
+        await _settled(harmed)
+    late.end()
+    return harmed
+
+
 async def worker_stopped(arena: Arena, chance: random.Random) -> Harmed:
     """The worker is told to stop while a job runs; it hands the job back."""
     worker = await arena.world.worker_process()
@@ -365,6 +384,7 @@ FAULTS: dict[str, Fault] = {
     "worker kill -9 mid-job": worker_killed,
     "child kill -9 mid-job": child_killed,
     "worker SIGSTOP past its lease, woken": worker_frozen,
+    "worker commits after its lease": late_commit,
     "worker SIGTERM, three times": worker_stopped,
     "backend gone and back": backend_gone,
     "crash between upload and commit": crash_before_commit,

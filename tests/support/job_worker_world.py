@@ -102,6 +102,10 @@ class WorkerProcess:
         with self.process.stdout as output:
             assert output.readline() == b"ready\n", self.log.read_text()
 
+    def wait_for_line(self, part: str) -> None:
+        """Return when it has logged a line with this in it."""
+        _wait_for(lambda: part in self.log.read_text())
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to it, not to its child."""
         self.process.send_signal(number)

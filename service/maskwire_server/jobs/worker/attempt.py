@@ -62,6 +62,7 @@ class Attempt:
         self._keeper = Keeper(ledger, claim, times, self._cancel_child)
         self._child: ChildProcess | None = None
         self._stage = ""
+        self._is_told_to_end = False
 
     def hand_back(self) -> None:
         """End the attempt soon, so that another worker makes a new one."""
@@ -141,7 +142,7 @@ class Attempt:
     async def _answered(self, frame: Frame) -> Ended:
         if frame.kind == frames.RESULT:
             return Ended(await self._store(frame.body), "succeeded")
-        if frame.kind == frames.CANCELLED and self._keeper.is_cancelling:
+        if frame.kind == frames.CANCELLED and self._is_told_to_end:
             return Ended(AttemptCancelled(), "cancelled")
         if frame.kind == frames.FAILURE:
             fields = frame.fields
@@ -158,7 +159,7 @@ class Attempt:
         message = f"the worker process died ({how}) in {self._where()}"
         if child.last_lines:
             message += f"; it last said: {' | '.join(child.last_lines)}"
-        if self._keeper.is_cancelling:
+        if self._is_told_to_end:
             return Ended(AttemptCancelled(), "cancelled")
         return Ended(_lost_worker(message), "died")
 
@@ -177,6 +178,7 @@ class Attempt:
         return await self._content.put(self._claim.job.key, key, result)
 
     async def _cancel_child(self) -> None:
+        self._is_told_to_end = True
         if self._child is not None:
             # A child that does not even read is killed in time.
             with suppress(TimeoutError):

@@ -64,11 +64,6 @@ class Keeper:
         self._quiet_s: float | None = None
         self._handing_back = asyncio.Event()
 
-    @property
-    def is_cancelling(self) -> bool:
-        """Whether the child has been told to end."""
-        return self._kill_at_s is not None
-
     def child_spoke(self) -> None:
         """Begin anew the time that the child may say nothing."""
         self._quiet_s = 0.0

@@ -51,6 +51,21 @@ async def test_a_job_cancelled_before_it_is_handed_back_is_cancelled(world: Worl
         await world.audited(job.key, JobState.CANCELLED)
 
 
+async def test_a_lost_job_is_given_up_and_its_child_kept(world: World) -> None:
+    async with world.workers(cancel_grace_s=30.0):
+        job = await world.submit(script(work("first", 60.0)))
+        await world.until(job.key, stage="first")
+        await world.backend.delete(job.key)
+        after = await world.submit(script(work("first", 0.0)))
+        await world.audited(after.key, JobState.SUCCEEDED)
+        restarts = world.metrics.registry.get_sample_value(
+            "maskwire_job_child_restarts_total", {"reason": "failed"}
+        )
+    assert not restarts
+    lost = {"method": job.method, "outcome": "lost"}
+    assert world.metrics.registry.get_sample_value("maskwire_job_attempts_total", lost) == 1
+
+
 async def test_idle_workers_stop_at_once_and_take_no_job_any_more(world: World) -> None:
     async with world.workers(2) as workers:
         await world.audited((await world.submit(script())).key, JobState.SUCCEEDED)
