@@ -109,7 +109,7 @@ def test_each_concept_has_its_own_threshold(engine: Sam3Engine):
 def test_a_concept_that_cannot_be_read_is_refused(engine: Sam3Engine):
     embedding = engine.encode(np.zeros((50, 60, 3), np.uint8))
     with pytest.raises(MaskwireError) as caught:
-        engine.detect(embedding, [ConceptPrompt("a very long description of a thing")])
+        engine.detect(embedding, [ConceptPrompt("a long description of what might be found")])
     assert caught.value.code is ErrorCode.INVALID_ARGUMENT
 
 

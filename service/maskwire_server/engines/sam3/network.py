@@ -36,12 +36,17 @@ class Sam3Network:
         self.grid_side: int = self.tracker.prompt_encoder.image_embedding_size[0]
         self.mask_side: int = self.tracker.prompt_encoder.mask_input_size[0]
         self.masks_per_object: int = self.tracker.mask_decoder.num_multimask_outputs
-        # Both depend on the architecture alone.
+        # All depend on the architecture alone.
         self._tracker_positions = self.tracker.get_image_wide_positional_embeddings()
         width = self.detector.config.vision_config.fpn_hidden_size
         self._detector_positions = self.detector.vision_encoder.neck.position_encoding(
             torch.Size((1, width, self.grid_side, self.grid_side)), model.device, torch.float32
         )
+        # For following objects through frames: shape (cells, 1, C).
+        positions = model.tracker_neck.position_encoding(
+            torch.Size((1, width, self.grid_side, self.grid_side)), model.device, torch.float32
+        )
+        self.tracker_positions = positions.flatten(2).permute(2, 0, 1)
 
     def look(
         self, image: torch.Tensor
@@ -58,7 +63,10 @@ class Sam3Network:
         tokens = vision.backbone(image).last_hidden_state
         features = tokens.view(1, self.grid_side, self.grid_side, -1).permute(0, 3, 1, 2)
         # The last level of a neck, at half the grid, has no reader in either head.
-        detector_levels = tuple(layer(features) for layer in vision.neck.fpn_layers[:-1])
+        *finer, coarsest = (layer(features) for layer in vision.neck.fpn_layers[:-1])
+        # Exemplars are pooled from this one; in bfloat16 upstream would pool in float16, which
+        # autocast on a CPU refuses.
+        detector_levels = (*finer, coarsest.float())
         fine, middle, coarse = (
             layer(features) for layer in self.model.tracker_neck.fpn_layers[:-1]
         )
