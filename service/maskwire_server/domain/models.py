@@ -126,7 +126,7 @@ class ModelRegistry:
         name = preferred.description.name
         raise MaskwireError(
             ErrorCode.UNSUPPORTED_BY_MODEL,
-            f"prompts: model {name} does not take text prompts; {_TEXT_REMEDY}",
+            f"prompts: model {name} does not take texts or negative boxes; {_TEXT_REMEDY}",
             resource=name,
         )
 

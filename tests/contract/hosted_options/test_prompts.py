@@ -35,8 +35,8 @@ def test_text(channel: grpc.Channel) -> None:
     wanted.prompts.add().text.text = "a yellow school bus"
     error = refused(lambda: segment(channel, wanted))
     assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
-    assert "text" in error.details()
-    assert "SAM 3 models do" in error.details()
+    assert "does not take text" in error.details()
+    assert "maskwire models pull sam3" in error.details()
     wanted.prompts[-1].text.text = ""
     error = refused(lambda: segment(channel, wanted))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
