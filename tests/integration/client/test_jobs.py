@@ -21,6 +21,7 @@ from maskwire.v1 import (
     video_pb2,
 )
 from maskwire_client import (
+    AsyncClient,
     AutoSegmentCall,
     Box,
     JobState,
@@ -172,19 +173,26 @@ async def test_a_refused_request_is_not_sent_again(connect):
     assert len(jobs.requests) == 1
 
 
-async def test_a_failed_job_raises_what_the_call_would_have_raised(connect):
-    # The server ends the stream of a failed job with the failure, which may look like a lost one.
-    failure = Fails(grpc.StatusCode.UNAVAILABLE, "no such checkpoint", "MODEL_UNAVAILABLE")
+# The server ends the stream of a failed job with the failure, which may look like a lost one.
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, errors.Unavailable),
+        (grpc.StatusCode.INVALID_ARGUMENT, errors.InvalidArgument),
+    ],
+)
+async def test_a_failed_job_raises_what_the_call_would_have_raised(connect, code, kind):
+    failure = Fails(code, "no such checkpoint", "MODEL_UNAVAILABLE")
     standing = job("FAILED")
-    standing.error.code = grpc.StatusCode.UNAVAILABLE.value[0]
+    standing.error.code = code.value[0]
     standing.error.message = "no such checkpoint"
     jobs = Jobs(submissions=[[JOB, event(1), event(2, "FAILED"), failure]], standing=standing)
     async with serving_jobs(jobs) as address, connect(address) as client:
         reconstruction = await client.reconstruct_objects(IMAGE)
         with pytest.raises(errors.JobFailed, match="no such checkpoint") as raised:
             await reconstruction.result()
-        assert (raised.value.job_name, raised.value.status) == (JOB, "UNAVAILABLE")
-        assert isinstance(raised.value.cause, errors.Unavailable)
+        assert (raised.value.job_name, raised.value.status) == (JOB, code.name)
+        assert isinstance(raised.value.cause, kind)
         assert reconstruction.state is JobState.FAILED
     assert jobs.of(Watched) == []
 
@@ -215,27 +223,93 @@ async def test_a_watch_that_is_closed_says_so_and_leaves_the_job_alone(connect):
     assert jobs.of(job_service_pb2.CancelJobRequest) == []
 
 
-async def test_a_watch_that_waits_is_closed_from_elsewhere(connect):
-    waiting = asyncio.Event()
+class Telling:
+    """A stream that tells when somebody waits for its next message."""
 
+    def __init__(self, stream, tell) -> None:
+        self._stream = stream
+        self._tell = tell
+
+    def __next__(self):
+        self._tell()
+        return next(self._stream)
+
+    async def __anext__(self):
+        self._tell()
+        return await anext(self._stream)
+
+    def cancel(self) -> None:
+        self._stream.cancel()
+
+
+def telling(watch, tell) -> None:
+    """Let the stream of a watch, of either kind, tell when somebody waits for it."""
+    runner = getattr(watch, "_blocking", watch)._runner
+    name = "_messages" if hasattr(runner, "_messages") else "_stream"
+    setattr(runner, name, Telling(getattr(runner, name), tell))
+
+
+async def test_a_watch_that_waits_for_an_event_is_closed_from_elsewhere(connect):
     class Hanging(Jobs):
         async def WatchJob(self, request, context):  # noqa: N802
             yield job_service_pb2.WatchJobResponse(event=event(1))
-            waiting.set()
             await asyncio.Event().wait()
 
+    waiting, loop = asyncio.Event(), asyncio.get_running_loop()
     async with serving_jobs(Hanging()) as address, connect(address) as client:
         watch = client.watch_job(JOB)
         assert (await anext(watch)).sequence == 1
-
-        async def wait_for_more() -> None:
-            with pytest.raises(errors.Cancelled):
-                await anext(watch)
-
-        more = asyncio.create_task(wait_for_more())
+        telling(watch, lambda: loop.call_soon_threadsafe(waiting.set))
+        more = asyncio.create_task(anext_of(watch))
         await waiting.wait()
         await watch.close()
-        await more
+        with pytest.raises(errors.Cancelled, match="closed"):
+            await more
+
+
+async def test_a_watch_that_waits_for_a_server_is_closed_from_elsewhere(connect):
+    asked = asyncio.Event()
+
+    class Losing(Jobs):
+        async def WatchJob(self, request, context):  # noqa: N802
+            self.requests.append(request)
+            if len(self.requests) == 2:
+                asked.set()
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "lost")
+            yield
+
+    patient = Reconnect(initial_backoff_s=60, max_backoff_s=60)
+    async with serving_jobs(jobs := Losing()) as address, connect(address) as client:
+        watch = client.watch_job(JOB, reconnect=patient)
+        more = asyncio.create_task(anext_of(watch))
+        await asked.wait()
+        await watch.close()
+        with pytest.raises(errors.Cancelled, match="closed"):
+            await more
+    assert len(jobs.requests) == 2
+
+
+async def anext_of(watch):
+    return await anext(watch)
+
+
+async def test_a_task_that_is_cancelled_is_not_told_that_its_watch_was_closed():
+    class Hanging(Jobs):
+        async def WatchJob(self, request, context):  # noqa: N802
+            yield job_service_pb2.WatchJobResponse(event=event(1))
+            await asyncio.Event().wait()
+
+    waiting = asyncio.Event()
+    async with serving_jobs(Hanging()) as address, AsyncClient(address) as client:
+        watch = client.watch_job(JOB)
+        await anext(watch)
+        telling(watch, waiting.set)
+        more = asyncio.create_task(anext_of(watch))
+        await waiting.wait()
+        more.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await more
+        await watch.close()
 
 
 async def test_the_time_allowed_ends_the_watch(connect):
