@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
 
 import grpc
@@ -142,6 +143,16 @@ async def test_a_server_that_stays_away_ends_the_watch_but_not_the_job(connect):
             await reconstruction.result()
     assert len(jobs.of(Watched)) == QUICK.max_attempts
     assert len(jobs.of(job_service_pb2.CancelJobRequest)) == 0
+
+
+async def test_the_pauses_between_attempts_grow(connect):
+    growing = Reconnect(max_attempts=4, initial_backoff_s=0.1, max_backoff_s=0.3)
+    async with serving_jobs(Jobs(watches=[[LOST]])) as address, connect(address) as client:
+        start = time.monotonic()
+        with pytest.raises(errors.Unavailable):
+            await sequences(client.watch_job(JOB, reconnect=growing))
+        # None before the first attempt, then 0.1, 0.2 and 0.3 s.
+        assert time.monotonic() - start >= 0.6
 
 
 async def test_without_reconnect_nothing_is_tried_again(connect):
