@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from maskwire.v1 import image_pb2, mask_pb2, segmentation_pb2, segmentation_pb2_grpc
+from maskwire_server.domain.engine import SegmentationEngine
 from maskwire_server.domain.residency import WeightResidency
 from maskwire_server.engines.checkpoints import specify
 from maskwire_server.engines.registry import load_engine
@@ -43,12 +44,22 @@ def served(quick: Sam2Files, sam3: Path) -> list[dict[str, str]]:
     ]
 
 
-def weights_of(model: dict[str, str], cache: Path) -> int:
-    chosen = {key: Path(model[key]) for key in ("checkpoint", "config") if key in model}
-    specification = specify(
-        model["name"], cache, engine=model.get("engine"), device="cpu", **chosen
+def loaded(model: dict[str, str], cache: Path) -> SegmentationEngine:
+    paths = {key: Path(model[key]) for key in ("checkpoint", "config") if key in model}
+    return load_engine(
+        specify(
+            model["name"],
+            cache,
+            engine=model.get("engine"),
+            checkpoint=paths.get("checkpoint"),
+            config=paths.get("config"),
+            device="cpu",
+        )
     )
-    engine = load_engine(specification)
+
+
+def weights_of(model: dict[str, str], cache: Path) -> int:
+    engine = loaded(model, cache)
     try:
         return engine.weight_bytes
     finally:
@@ -121,10 +132,7 @@ def test_weights_come_back_bit_equal_and_the_memory_is_given_back(
 ) -> None:
     pixels = np.random.default_rng(3).integers(0, 256, (96, 128, 3), dtype=np.uint8)
     for model in served(quick_sam2, small_sam3):
-        chosen = {key: Path(model[key]) for key in ("checkpoint", "config") if key in model}
-        engine = load_engine(
-            specify(model["name"], tmp_path, engine=model.get("engine"), device="cpu", **chosen)
-        )
+        engine = loaded(model, tmp_path)
         residency = WeightResidency(0, Metrics())
         before = engine.encode(pixels)
         engine.drop_weights()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from transformers import Sam3Processor, Sam3VideoConfig, Sam3VideoModel
 from transformers.utils import logging
 
@@ -84,6 +85,29 @@ def load_parts(folder: Path) -> Sam3Parts:
         raise _unavailable(f"checkpoint {folder} cannot be read: {reason}", folder) from error
     _refuse_misfits(report, _swallowed(names, model), folder)
     return Sam3Parts(model.eval(), processor.image_processor, processor.tokenizer)
+
+
+def read_parameters(folder: Path, wanted: Collection[str]) -> Mapping[str, torch.Tensor]:
+    """Read the parameters of a folder that was loaded before, under the loaded network's names.
+
+    The files are read as they are where they use these names, as published ones do: a small network
+    takes 5 ms then, and half a second through `load_parts`.
+
+    Raises:
+        MaskwireError: As `load_parts`.
+    """
+    ((doubled, single),) = _KEY_CONVERSION.items()
+    try:
+        stored: dict[str, torch.Tensor] = {}
+        for file in folder.glob("*.safetensors"):
+            stored.update(load_file(file))
+    except (OSError, SafetensorError) as error:
+        raise _unavailable(f"checkpoint {folder} cannot be read: {error}", folder) from error
+    state = {re.sub(doubled, single, name): tensor for name, tensor in stored.items()}
+    if state.keys() >= set(wanted):
+        return state
+    converted: Mapping[str, torch.Tensor] = load_parts(folder).model.state_dict()
+    return converted
 
 
 def _refuse_other_contents(folder: Path) -> None:
