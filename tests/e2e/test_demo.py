@@ -30,7 +30,7 @@ def test_the_demo_leaves_a_picture_masks_an_object_in_3d_and_a_summary(tmp_path:
     assert "turntable.png" in result.stdout
     with Image.open(tmp_path / "reconstruction" / "turntable.png") as turntable:
         assert turntable.width > 400
-    mesh = trimesh.load(tmp_path / "reconstruction" / "scene.glb", force="mesh")
+    mesh = trimesh.load_mesh(tmp_path / "reconstruction" / "scene.glb")
     assert len(mesh.faces) > 1000
     assert (tmp_path / "reconstruction" / "scene.ply").read_bytes().startswith(b"ply")
     with Image.open(tmp_path / "overlay.png") as overlay:

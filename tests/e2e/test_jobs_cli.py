@@ -15,6 +15,7 @@ import pytest
 
 from maskwire.v1 import (
     geometry_pb2,
+    image_pb2,
     job_service_pb2,
     mask_pb2,
     processing_pb2,
@@ -31,7 +32,9 @@ Run = Callable[..., tuple[int, str, str]]
 METHOD = "maskwire.v1.ReconstructionService/ReconstructObjects"
 INFO = processing_pb2.ProcessingInfo(
     models=[processing_pb2.ModelReference(model="inflate")],
-    image={"size": {"width_px": 64, "height_px": 48}, "content_type": "image/png"},
+    image=image_pb2.ImageInfo(
+        size=geometry_pb2.ImageSize(width_px=64, height_px=48), content_type="image/png"
+    ),
 )
 
 
@@ -275,7 +278,10 @@ async def test_people_are_shown_too(run_at, tmp_path: Path) -> None:
         focal_length_px=700,
         camera_translation=geometry_pb2.Vector3(z=3),
         keypoints=[
-            reconstruction_pb2.Keypoint(keypoint=1, image_position=geometry_pb2.Point(x=5, y=6))
+            reconstruction_pb2.Keypoint(
+                keypoint=reconstruction_pb2.BODY_KEYPOINT_NOSE,
+                image_position=geometry_pb2.Point(x=5, y=6),
+            )
         ],
         alignment=reconstruction_pb2.SceneAlignment(scale_factor=1.25),
     )

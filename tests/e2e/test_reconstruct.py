@@ -95,7 +95,7 @@ async def test_objects_of_masks_with_their_files(connect, job_server, tmp_path) 
         for path, one in zip(paths, result.artifacts, strict=True)
         if one.kind is ArtifactKind.OBJECT_MESH and one.index == 0
     )
-    loaded = trimesh.load(mesh, force="mesh")
+    loaded = trimesh.load_mesh(mesh)
     loaded.merge_vertices(merge_tex=True, merge_norm=True)
     assert loaded.is_watertight
 

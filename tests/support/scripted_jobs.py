@@ -206,6 +206,18 @@ class Files(file_pb2_grpc.FileServiceServicer):
     async def GetUpload(self, request, context):  # noqa: N802
         await refuse(context, grpc.StatusCode.NOT_FOUND, "no such upload")
 
+    async def GetFile(self, request, context):  # noqa: N802
+        raise AssertionError("not called by these tests")
+
+    async def ListFiles(self, request, context):  # noqa: N802
+        raise AssertionError("not called by these tests")
+
+    async def DeleteFile(self, request, context):  # noqa: N802
+        raise AssertionError("not called by these tests")
+
+    async def CreateDownloadUrl(self, request, context):  # noqa: N802
+        raise AssertionError("not called by these tests")
+
 
 @asynccontextmanager
 async def serving_jobs(jobs: Jobs, files: Files | None = None) -> AsyncIterator[str]:

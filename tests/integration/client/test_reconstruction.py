@@ -56,7 +56,17 @@ def read_npy(data: bytes) -> np.ndarray:
 
 async def test_masks_are_sent_in_order_in_whatever_form_they_are(connect):
     encoded = PngMask.encode(~BITMAP)
-    answer = Mask(0, 1, 0, None, ScoreKind.UNSPECIFIED, None, 0, None, None, encoded, None)
+    answer = Mask(
+        index=0,
+        object_id=1,
+        alternative=0,
+        area_px=12,
+        score=None,
+        score_kind=ScoreKind.UNSPECIFIED,
+        stability_score=None,
+        box=None,
+        encoded=encoded,
+    )
     request = await sent(connect, masks=[BITMAP, encoded, answer], seed=9, model="inflate")
     assert request.image.data == IMAGE
     assert (request.seed, request.model) == (9, "inflate")
@@ -102,8 +112,8 @@ async def test_a_large_map_is_uploaded_first_under_the_requests_identifier(
     points = np.zeros((INLINE_BYTES // 12, 1, 3), np.float32)
     given: object = points
     if as_file:
-        given = tmp_path / "points.npy"
-        np.save(given, points)
+        given = file = tmp_path / "points.npy"
+        np.save(file, points)
     files = Files()
     request = await sent(connect, files=files, point_map=given)
     assert request.point_map.uri == f"files/{request.request_id}"
@@ -205,7 +215,7 @@ async def test_a_result_of_objects_has_poses_as_arrays(connect):
 async def test_a_result_of_bodies_has_keypoints_by_name(connect):
     keypoints = [
         reconstruction_pb2.Keypoint(
-            keypoint=number,
+            keypoint=reconstruction_pb2.BodyKeypoint.ValueType(number),
             image_position=geometry_pb2.Point(x=number, y=2 * number),
             camera_position=vector(number, 0, 1),
         )
