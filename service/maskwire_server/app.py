@@ -68,6 +68,7 @@ class Application:
         # Undone in reverse: the calls in flight first, what they need after them, metrics last.
         async with AsyncExitStack() as resources:
             metrics = Metrics()
+            metrics.readiness_changed("server", False)
             metrics_server = await _start_metrics(settings, metrics, resources)
             models = await load_models(settings, metrics, resources)
             services = await build_services(settings, models, metrics, resources)
@@ -79,6 +80,8 @@ class Application:
             )
             resources.callback(services.sessions.begin_drain, settings.sessions.drain_grace_s)
             await grpc_server.start()
+            metrics.readiness_changed("server", True)
+            resources.callback(metrics.readiness_changed, "server", False)
             application = cls(grpc_server, metrics_server, resources.pop_all())
         _log.info(
             "serving",
@@ -119,10 +122,13 @@ class WorkerApplication:
         """
         async with AsyncExitStack() as resources:
             metrics = Metrics()
+            metrics.readiness_changed("worker", False)
             metrics_server = await _start_metrics(settings, metrics, resources)
             shared = build_shared(settings, metrics, resources)
             keeping = await open_jobs(settings, shared, resources)
             start_workers(settings, keeping, shared, resources)
+            metrics.readiness_changed("worker", True)
+            resources.callback(metrics.readiness_changed, "worker", False)
             application = cls(metrics_server, resources.pop_all())
         _log.info(
             "working",

@@ -134,6 +134,7 @@ class Recorder:
 
     def __init__(self):
         self.counts: Counter = Counter()
+        self.errors: Counter = Counter()
         self._ended = asyncio.Semaphore(0)
 
     def call_started(self, *method):
@@ -143,6 +144,9 @@ class Recorder:
         assert seconds >= 0
         self.counts["finished", kind, service, method, code] += 1
         self._ended.release()
+
+    def error_answered(self, code):
+        self.errors[code] += 1
 
     def message_received(self, *method):
         self.counts["received", *method] += 1

@@ -38,6 +38,8 @@ async def load_models(
             if name not in executors:
                 waiting = settings.limits.max_device_queue
                 executors[name] = BoundedExecutor(name, 1, waiting, metrics)
+                if (read_memory := device.memory_reader(name)) is not None:
+                    metrics.device_found(name, read_memory)
                 residencies[name] = WeightResidency(settings.models.weight_bytes, metrics)
             residency = residencies[name]
             loading = partial(residency.load, model.name, partial(load_engine, specification))

@@ -55,6 +55,12 @@ class Observer(Protocol):
     def job_queue_changed(self, queue: str, waiting: int) -> None:
         """Report how many jobs wait in a queue now."""
 
+    def job_workers_changed(self, queue: str, workers: int) -> None:
+        """Report how many workers of this process take a queue's jobs now."""
+
+    def job_waited(self, queue: str, seconds: float) -> None:
+        """Report that a job waited `seconds` from its submission to its first attempt."""
+
     def webhook_tried(self, outcome: str) -> None:
         """Report an attempt to report a job's end: `delivered`, `refused` or `unreachable`; and
         `gave_up` beside it when it was the last.
@@ -62,6 +68,9 @@ class Observer(Protocol):
 
     def batch_decoded(self, model: str, objects: int) -> None:
         """Report how many objects one decoder call served."""
+
+    def sessions_limited(self, most: int) -> None:
+        """Report the most live sessions that are taken at a time."""
 
     def sessions_changed(self, active: int, size_bytes: int) -> None:
         """Report how many live sessions there are now, and the memory that they hold together."""

@@ -6,7 +6,7 @@ Shared by the engines that run on torch. Nothing here changes torch's global sta
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -52,6 +52,23 @@ def resolve(device: str = "auto", precision: str = "auto") -> Placement:
     if precision not in ("fp32", "bf16"):
         raise _unavailable(f"precision {precision!r} is unknown: use auto, fp32 or bf16")
     return Placement(chosen, precision)
+
+
+def memory_reader(device: str) -> Callable[[], tuple[int, int]] | None:
+    """Return what reads a device's memory: bytes in use by all processes, and bytes in all.
+
+    None for a device without memory of its own. Reading waits for no work and may be done on any
+    thread.
+    """
+    chosen = torch.device(device)
+    if chosen.type != "cuda":
+        return None
+
+    def read() -> tuple[int, int]:
+        free, total = torch.cuda.mem_get_info(chosen)
+        return total - free, total
+
+    return read
 
 
 def set_thread_count(count: int) -> None:

@@ -10,6 +10,9 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from .keeping_metrics import KeepingMetrics
+from .process_metrics import ProcessMetrics
+
 # From a cached prompt (a millisecond) to a large model on a CPU (a minute), about 1-2.5-5.
 _CALL_BUCKETS = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
@@ -24,20 +27,12 @@ _QUEUE_BUCKETS = (
     *(1.0, 2.5, 5.0, 10.0, 30.0),
 )
 _SESSION_BUCKETS = (1, 10, 60, 300, 900, 3600, 4 * 3600)
-# From a small object (a second) to hours of video.
-_ATTEMPT_BUCKETS = (
-    *(0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0),
-    *(1800.0, 3600.0, 4 * 3600.0),
-)
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 _METHOD_LABELS = ("grpc_type", "grpc_service", "grpc_method")
 
 
-_LOAD_BUCKETS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
-
-
-class Metrics:
+class Metrics(KeepingMetrics, ProcessMetrics):
     """All metrics in a registry of their own: an `Observer` and a `CallRecorder`.
 
     Attributes:
@@ -49,9 +44,8 @@ class Metrics:
         self._make_call_metrics()
         self._make_work_metrics()
         self._make_session_metrics()
-        self._make_file_metrics()
-        self._make_job_metrics()
-        self._make_descriptions()
+        self._make_keeping_metrics()
+        self._make_process_metrics()
 
     def _make_call_metrics(self) -> None:
         counter = partial(Counter, registry=self.registry)
@@ -68,6 +62,11 @@ class Metrics:
         )
         self._received = counter("grpc_server_msg_received", "Request messages.", _METHOD_LABELS)
         self._sent = counter("grpc_server_msg_sent", "Response messages.", _METHOD_LABELS)
+        self._errors = counter(
+            "maskwire_errors",
+            "Calls that ended with an error of the service, by its code.",
+            ("code",),
+        )
 
     def _make_work_metrics(self) -> None:
         counter = partial(Counter, registry=self.registry)
@@ -119,6 +118,9 @@ class Metrics:
         gauge = partial(Gauge, registry=self.registry)
         histogram = partial(Histogram, registry=self.registry)
         self._sessions = gauge("maskwire_sessions_active", "Live sessions now.")
+        self._session_limit = gauge(
+            "maskwire_sessions_limit", "Most live sessions that the process takes; 0 in a worker."
+        )
         self._session_bytes = gauge(
             "maskwire_sessions_bytes",
             "Memory that live sessions hold for their objects and frames.",
@@ -143,78 +145,6 @@ class Metrics:
             buckets=_CALL_BUCKETS,
         )
 
-    def _make_file_metrics(self) -> None:
-        counter = partial(Counter, registry=self.registry)
-        self._files = counter(
-            "maskwire_files", "Files stored and read: put or get.", ("direction",)
-        )
-        self._file_bytes = counter(
-            "maskwire_file_bytes", "Bytes of files stored and read: put or get.", ("direction",)
-        )
-        self._swept = counter(
-            "maskwire_files_swept",
-            "What sweeps removed: files that expired, leftovers of uploads and crashes.",
-            ("reason",),
-        )
-        self._stored_bytes = Gauge(
-            "maskwire_stored_bytes",
-            "Bytes in the file store at the last sweep, of all tenants.",
-            registry=self.registry,
-        )
-
-    def _make_job_metrics(self) -> None:
-        counter = partial(Counter, registry=self.registry)
-        self._job_attempts = counter(
-            "maskwire_job_attempts", "Attempts at jobs, by how they ended.", ("method", "outcome")
-        )
-        self._job_attempt_time = Histogram(
-            "maskwire_job_attempt_seconds",
-            "How long attempts at jobs took.",
-            ("method",),
-            buckets=_ATTEMPT_BUCKETS,
-            registry=self.registry,
-        )
-        self._jobs_finished = counter(
-            "maskwire_jobs_finished", "Jobs that are done, by state.", ("method", "state")
-        )
-        self._job_children = counter(
-            "maskwire_job_child_restarts",
-            "Child processes of workers that ended, by reason; the next job starts another.",
-            ("reason",),
-        )
-        self._webhooks = counter(
-            "maskwire_webhooks",
-            "Attempts to report a job's end (delivered, refused, unreachable); reports given up.",
-            ("outcome",),
-        )
-        self._job_queue_depth = Gauge(
-            "maskwire_job_queue_depth",
-            "Jobs that wait in a queue, of all servers.",
-            ("queue",),
-            registry=self.registry,
-        )
-
-    def _make_descriptions(self) -> None:
-        gauge = partial(Gauge, registry=self.registry)
-        self._build = gauge("maskwire_build_info", "Always 1, with the version.", ("version",))
-        self._models = gauge(
-            "maskwire_model_info",
-            "Always 1 for each model that is served, with what it is.",
-            ("model", "engine", "device", "precision", "checkpoint_digest"),
-        )
-        self._weights = gauge(
-            "maskwire_model_weights_bytes",
-            "Weights of a model that are loaded now; 0 where it made room for others.",
-            ("model",),
-        )
-        self._loads = Histogram(
-            "maskwire_model_load_seconds",
-            "Time to load a model's weights, at the start or again.",
-            ("model",),
-            buckets=_LOAD_BUCKETS,
-            registry=self.registry,
-        )
-
     def call_started(self, kind: str, service: str, method: str) -> None:
         """Count a call that begins."""
         self._started.labels(kind, service, method).inc()
@@ -234,17 +164,13 @@ class Metrics:
         """Count a response message."""
         self._sent.labels(kind, service, method).inc()
 
+    def error_answered(self, code: str) -> None:
+        """Count an error that a call ended with."""
+        self._errors.labels(code).inc()
+
     def stage_finished(self, stage: str, model: str, seconds: float) -> None:
         """Record how long a stage took."""
         self._stages.labels(stage, model).observe(seconds)
-
-    def model_loaded(self, model: str, seconds: float) -> None:
-        """Record how long loading took."""
-        self._loads.labels(model).observe(seconds)
-
-    def weights_changed(self, model: str, size_bytes: int) -> None:
-        """Record the weights of a model that are loaded."""
-        self._weights.labels(model).set(size_bytes)
 
     def queue_left(self, executor: str, seconds: float) -> None:
         """Record how long work waited."""
@@ -272,41 +198,13 @@ class Metrics:
         self._cache_bytes.labels(cache).set(size_bytes)
         self._cache_entries.labels(cache).set(entries)
 
-    def file_moved(self, direction: str, size_bytes: int) -> None:
-        """Count a file that was stored or read."""
-        self._files.labels(direction).inc()
-        self._file_bytes.labels(direction).inc(size_bytes)
-
-    def files_swept(self, expired: int, leftovers: int, stored_bytes: int) -> None:
-        """Count what a sweep removed, and record what is left."""
-        self._swept.labels("expired").inc(expired)
-        self._swept.labels("leftover").inc(leftovers)
-        self._stored_bytes.set(stored_bytes)
-
-    def job_attempt_ended(self, method: str, how: str, seconds: float) -> None:
-        """Count an attempt and record how long it took."""
-        self._job_attempts.labels(method, how).inc()
-        self._job_attempt_time.labels(method).observe(seconds)
-
-    def job_finished(self, method: str, state: str) -> None:
-        """Count a job that is done."""
-        self._jobs_finished.labels(method, state).inc()
-
-    def job_child_ended(self, reason: str) -> None:
-        """Count a child process that ended."""
-        self._job_children.labels(reason).inc()
-
-    def job_queue_changed(self, queue: str, waiting: int) -> None:
-        """Record how many jobs wait."""
-        self._job_queue_depth.labels(queue).set(waiting)
-
-    def webhook_tried(self, outcome: str) -> None:
-        """Count an attempt to report a job's end."""
-        self._webhooks.labels(outcome).inc()
-
     def batch_decoded(self, model: str, objects: int) -> None:
         """Record the size of a decoder's batch."""
         self._batches.labels(model).observe(objects)
+
+    def sessions_limited(self, most: int) -> None:
+        """Record the most live sessions that are taken."""
+        self._session_limit.set(most)
 
     def sessions_changed(self, active: int, size_bytes: int) -> None:
         """Record the live sessions and their memory."""
@@ -329,13 +227,3 @@ class Metrics:
     def frame_answered(self, model: str, seconds: float) -> None:
         """Record how long a frame took."""
         self._frame_time.labels(model).observe(seconds)
-
-    def version_known(self, version: str) -> None:
-        """Record the version that runs."""
-        self._build.labels(version).set(1)
-
-    def model_served(
-        self, model: str, engine: str, device: str, precision: str, checkpoint_digest: str
-    ) -> None:
-        """Record a model that is served."""
-        self._models.labels(model, engine, device, precision, checkpoint_digest).set(1)

@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 
+from ..domain.errors import ErrorCode
 from ..domain.segmentation import Caller
 
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
@@ -63,12 +64,14 @@ class Call:
         method: Which method is called.
         context: gRPC's own side of the call.
         request_id: Identifier of the call; the request-id interceptor sets it.
+        error: Kind of the error of ours that ended it; the error interceptor sets it.
         started_s: When the server began with it, on `time.perf_counter`'s clock.
     """
 
     method: Method
     context: ServicerContext
     request_id: str = ""
+    error: ErrorCode | None = None
     started_s: float = field(default_factory=time.perf_counter)
 
     def elapsed_s(self) -> float:

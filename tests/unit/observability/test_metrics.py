@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
+import time
 import urllib.request
 
 import pytest
@@ -10,31 +12,11 @@ from prometheus_client import generate_latest
 
 from maskwire_server.observability.metrics import Metrics
 from maskwire_server.observability.metrics_server import MetricsServer
-
-
-def _exercised() -> Metrics:
-    metrics = Metrics()
-    method = ("unary", "maskwire.v1.SegmentationService", "SegmentImage")
-    metrics.call_started(*method)
-    metrics.message_received(*method)
-    metrics.message_sent(*method)
-    metrics.call_finished(*method, "OK", 0.012)
-    metrics.stage_finished("encode", "maskwire-nano", 0.02)
-    metrics.queue_left("cpu", 0.001)
-    metrics.executor_ran("cpu", 0.25)
-    metrics.queue_depth_changed("cpu", 3, 1)
-    metrics.overload_refused("cpu")
-    metrics.cache_looked_up("embedding", True)
-    metrics.cache_looked_up("embedding", False)
-    metrics.cache_size_changed("embedding", 1024, 2)
-    metrics.batch_decoded("maskwire-nano", 5)
-    metrics.version_known("1.2.3")
-    metrics.model_served("maskwire-nano", "nano", "cpu", "fp32", "sha256:00")
-    return metrics
+from tests.support.exercised_metrics import exercised_metrics
 
 
 def test_reports_appear_under_the_names_of_the_field():
-    value = _exercised().registry.get_sample_value
+    value = exercised_metrics().registry.get_sample_value
     method = {
         "grpc_type": "unary",
         "grpc_service": "maskwire.v1.SegmentationService",
@@ -45,20 +27,44 @@ def test_reports_appear_under_the_names_of_the_field():
     assert value("grpc_server_handling_seconds_sum", method) == 0.012
     assert value("grpc_server_msg_received_total", method) == 1
     assert value("grpc_server_msg_sent_total", method) == 1
+    for code in ("overloaded", "storage_unavailable"):
+        assert value("maskwire_errors_total", {"code": code}) == 1
     encode = {"stage": "encode", "model": "maskwire-nano"}
     assert value("maskwire_stage_seconds_count", encode) == 1
-    assert value("maskwire_queue_seconds_count", {"executor": "cpu"}) == 1
-    assert value("maskwire_executor_busy_seconds_total", {"executor": "cpu"}) == 0.25
-    assert value("maskwire_queue_depth", {"executor": "cpu"}) == 3
-    assert value("maskwire_executor_running", {"executor": "cpu"}) == 1
-    assert value("maskwire_overload_refused_total", {"executor": "cpu"}) == 1
+    assert value("maskwire_queue_seconds_count", {"executor": "cuda:0"}) == 1
+    assert value("maskwire_executor_busy_seconds_total", {"executor": "cuda:0"}) == 0.25
+    assert value("maskwire_queue_depth", {"executor": "cuda:0"}) == 3
+    assert value("maskwire_executor_running", {"executor": "cuda:0"}) == 1
+    assert value("maskwire_overload_refused_total", {"executor": "cuda:0"}) == 1
     for result in ("hit", "miss"):
         lookups = {"cache": "embedding", "result": result}
         assert value("maskwire_cache_lookups_total", lookups) == 1
     assert value("maskwire_cache_bytes", {"cache": "embedding"}) == 1024
     assert value("maskwire_cache_entries", {"cache": "embedding"}) == 2
     assert value("maskwire_decode_batch_objects_sum", {"model": "maskwire-nano"}) == 5
+    assert value("maskwire_sessions_limit") == 64
+    assert value("maskwire_job_workers", {"queue": "segmentation"}) == 1
+    assert value("maskwire_job_wait_seconds_sum", {"queue": "segmentation"}) == 0.4
+    assert value("maskwire_files_last_sweep_timestamp_seconds") == pytest.approx(
+        time.time(), abs=60
+    )
+    assert value("maskwire_ready", {"role": "server"}) == 1
+    for kind, size_bytes in (("used", 60 * 2**30), ("limit", 80 * 2**30)):
+        memory = {"device": "cuda:0", "kind": kind}
+        assert value("maskwire_device_memory_bytes", memory) == size_bytes
     assert value("maskwire_build_info", {"version": "1.2.3"}) == 1
+
+
+def test_a_device_that_fails_leaves_the_rest_of_the_page_as_it_is():
+    def fail() -> tuple[int, int]:
+        raise RuntimeError("the device is gone")
+
+    metrics = exercised_metrics()
+    metrics.device_found("cuda:1", fail)
+    value = metrics.registry.get_sample_value
+    gone, there = ({"device": device, "kind": "used"} for device in ("cuda:1", "cuda:0"))
+    assert math.isnan(value("maskwire_device_memory_bytes", gone) or 0.0)
+    assert value("maskwire_device_memory_bytes", there) == 60 * 2**30
 
 
 def test_two_services_in_one_process_share_nothing():
@@ -69,7 +75,7 @@ def test_two_services_in_one_process_share_nothing():
 
 
 def test_the_endpoint_serves_the_page_on_a_free_port_until_stopped():
-    server = MetricsServer(_exercised(), "127.0.0.1", 0)
+    server = MetricsServer(exercised_metrics(), "127.0.0.1", 0)
     server.start()
     try:
         assert server.port > 0
@@ -101,7 +107,7 @@ def test_promtool_accepts_the_page():
         pytest.skip("promtool is not installed (Debian package prometheus)")
     checked = subprocess.run(
         [promtool, "check", "metrics"],
-        input=generate_latest(_exercised().registry),
+        input=generate_latest(exercised_metrics().registry),
         capture_output=True,
         check=False,
     )

@@ -105,6 +105,7 @@ async def test_a_servicer_that_aborts_itself_is_left_alone():
         error = await fail(start(channel, "unary"), "unary")
         assert (error.code(), error.details()) == (grpc.StatusCode.DATA_LOSS, "its own words")
         assert await recorder.codes("unary") == {"DATA_LOSS": 1}
+        assert not recorder.errors
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -189,6 +190,7 @@ async def test_calls_over_the_limit_are_refused_before_their_request_is_read():
         await held
         await finish(start(channel, "unary"), "unary")
     assert len(observer.refused) == len(KINDS)
+    assert recorder.errors == {"overloaded": len(KINDS)}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -72,6 +72,7 @@ class SessionService:
         self._pixels = pixel_executor
         self._observer = observer
         self._limits = limits
+        observer.sessions_limited(limits.max_sessions)
         self._open: Counter[str] = Counter()
         self._live: set[LiveSession] = set()
         self._drain: _Drain | None = None

@@ -156,6 +156,10 @@ class JobWorker:
     async def _do(self, claim: Claim) -> None:
         job = claim.job
         started_s = time.monotonic()
+        if job.attempt == 1 and job.start_time is not None:
+            # The two times may be of two machines, whose clocks differ.
+            waited_s = max((job.start_time - job.create_time).total_seconds(), 0.0)
+            self._observer.job_waited(job.queue, waited_s)
         _log.info("job begun", job=job.key.name, method=job.method, attempt=job.attempt)
         limits = self._limits
         self._attempt = Attempt(

@@ -68,6 +68,7 @@ class JobWorkers:
     def start(self) -> None:
         """Begin to take jobs, and to report how many wait."""
         self._measuring = asyncio.create_task(self._measure(), name="job-queue-depths")
+        self._report_workers(len(self._workers))
         for worker in self._workers:
             worker.start()
 
@@ -76,7 +77,12 @@ class JobWorkers:
         if self._measuring is not None:
             self._measuring.cancel()
             await asyncio.gather(self._measuring, return_exceptions=True)
+        self._report_workers(0)
         await asyncio.gather(*(worker.stop(grace_s) for worker in self._workers))
+
+    def _report_workers(self, workers: int) -> None:
+        for queue in self._queues:
+            self._observer.job_workers_changed(queue, workers)
 
     async def _measure(self) -> None:
         known = set(self._queues)

@@ -43,9 +43,12 @@ async def _abort(call: Call, status: status_pb2.Status) -> Never:
 
 def _translated(error: Exception, call: Call) -> status_pb2.Status:
     if isinstance(error, MaskwireError):
+        call.error = error.code
         return status_from_error(error, call.request_id)
     if isinstance(error, NotImplementedError):
+        call.error = ErrorCode.UNIMPLEMENTED
         message = f"{call.method.path} is not implemented in this version of the server"
         return status_from_error(MaskwireError(ErrorCode.UNIMPLEMENTED, message), call.request_id)
+    call.error = ErrorCode.INTERNAL
     _log.error("unexpected error", method=call.method.path, exc_info=error)
     return internal_status(call.request_id)

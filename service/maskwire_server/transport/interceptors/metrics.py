@@ -21,6 +21,9 @@ class CallRecorder(Protocol):
     ) -> None:
         """Count a call that ends, with its status and how long it took."""
 
+    def error_answered(self, code: str) -> None:
+        """Count an error of the service that a call ended with, by the domain's code."""
+
     def message_received(self, kind: str, service: str, method: str) -> None:
         """Count a request message."""
 
@@ -49,6 +52,8 @@ class MetricsInterceptor(Interceptor):
             self._recorder.call_finished(
                 method.kind, method.service, method.name, code, call.elapsed_s()
             )
+            if call.error is not None:
+                self._recorder.error_answered(call.error.name.lower())
 
     def request_received(self, call: Call, request: Message, size_bytes: int) -> None:
         """Report a request."""
