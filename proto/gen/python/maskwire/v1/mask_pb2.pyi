@@ -73,7 +73,9 @@ class _ScoreKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ScoreKind.V
     SCORE_KIND_PREDICTED_IOU: _ScoreKind.ValueType  # 1
     """The model's own estimate of the mask's IoU with the object."""
     SCORE_KIND_CONCEPT_CONFIDENCE: _ScoreKind.ValueType  # 2
-    """Confidence that the instance shows the concept: presence × object score."""
+    """Confidence that the instance shows the concept: presence × object score. It stays what it was
+    where the mask was refined or drawn anew.
+    """
     SCORE_KIND_OBJECT_PRESENCE: _ScoreKind.ValueType  # 3
     """Probability that the tracked object is visible in the frame."""
 
@@ -85,7 +87,9 @@ SCORE_KIND_UNSPECIFIED: ScoreKind.ValueType  # 0
 SCORE_KIND_PREDICTED_IOU: ScoreKind.ValueType  # 1
 """The model's own estimate of the mask's IoU with the object."""
 SCORE_KIND_CONCEPT_CONFIDENCE: ScoreKind.ValueType  # 2
-"""Confidence that the instance shows the concept: presence × object score."""
+"""Confidence that the instance shows the concept: presence × object score. It stays what it was
+where the mask was refined or drawn anew.
+"""
 SCORE_KIND_OBJECT_PRESENCE: ScoreKind.ValueType  # 3
 """Probability that the tracked object is visible in the frame."""
 Global___ScoreKind: _TypeAlias = ScoreKind  # noqa: Y015
@@ -378,7 +382,7 @@ class Mask(_message.Message):
     area_px: _builtins.int
     """Pixels of the object."""
     text: _builtins.str
-    """The text that found this instance, where text did."""
+    """The text that found this instance, where text did; empty where exemplars alone did."""
     @_builtins.property
     def box(self) -> _geometry_pb2.Box:
         """Tight box around the object in pixels; unset for an empty mask."""
@@ -446,8 +450,9 @@ class MaskOptions(_message.Message):
     encoding: Global___MaskEncoding.ValueType
     """The form of the masks; a defined value, absent means COCO_RLE."""
     return_multiple_masks: _builtins.bool
-    """False (the default): the best mask of each object. True: alternatives for each object, and for
-    a text its instances, best first, up to max_masks.
+    """False (the default): the best mask of each object; every instance of a text is an object. True:
+    alternatives for each object that was prompted visually, and of each text only the most
+    confident instances, up to max_masks, each with one mask.
     """
     max_masks: _builtins.int
     """Most masks for one object, or instances for one text, when return_multiple_masks is true: 1 to

@@ -54,7 +54,9 @@ class _BoxLabelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BoxLabel.Val
     BOX_LABEL_POSITIVE: _BoxLabel.ValueType  # 1
     """The box holds the object, or an exemplar of the concept."""
     BOX_LABEL_NEGATIVE: _BoxLabel.ValueType  # 2
-    """The box holds an exemplar of what is not wanted; only models with exemplars take it."""
+    """The box holds an exemplar of what is not wanted: needs a text, or a positive box beside it.
+    Only models with exemplars take it; see TextPrompt for which model serves it.
+    """
 
 class BoxLabel(_BoxLabel, metaclass=_BoxLabelEnumTypeWrapper):
     """BoxLabel says whether a box shows what is wanted."""
@@ -64,7 +66,9 @@ BOX_LABEL_UNSPECIFIED: BoxLabel.ValueType  # 0
 BOX_LABEL_POSITIVE: BoxLabel.ValueType  # 1
 """The box holds the object, or an exemplar of the concept."""
 BOX_LABEL_NEGATIVE: BoxLabel.ValueType  # 2
-"""The box holds an exemplar of what is not wanted; only models with exemplars take it."""
+"""The box holds an exemplar of what is not wanted: needs a text, or a positive box beside it.
+Only models with exemplars take it; see TextPrompt for which model serves it.
+"""
 Global___BoxLabel: _TypeAlias = BoxLabel  # noqa: Y015
 
 @_typing.final
@@ -74,6 +78,13 @@ class Prompt(_message.Message):
     together. Text may yield many objects; the server then assigns their ids, as it does for every
     object without one: the smallest numbers that the request does not use, in the order of the
     prompts.
+
+    Beside a text, prompts without an object_id are about what the text finds: boxes are exemplars of
+    every text, and points and masks refine an instance that was found. A mask refines the instance
+    that it overlaps most; points the one that holds most of them (of the foreground points, where
+    there are any), and where none holds any, the nearest. Everything that refines one instance
+    refines it together; where nothing was found it means nothing. Prompts with the object_id of a
+    text are about that text alone, and prompts with any other are objects of their own.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -165,7 +176,11 @@ Global___PointPrompt: _TypeAlias = PointPrompt  # noqa: Y015
 
 @_typing.final
 class BoxPrompt(_message.Message):
-    """BoxPrompt is a box around an object, or an exemplar of a concept."""
+    """BoxPrompt is a box around an object, or an exemplar of a concept: of the text with its object_id,
+    or, without one, of every text of the request. Without a text, boxes without an object_id are
+    exemplars of one concept together if at least one of them is negative and one positive, and
+    objects of their own otherwise.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -237,17 +252,29 @@ Global___MaskPrompt: _TypeAlias = MaskPrompt  # noqa: Y015
 
 @_typing.final
 class TextPrompt(_message.Message):
-    """TextPrompt is a concept in words; every instance of it is an object."""
+    """TextPrompt is a concept in words; every instance of it is an object. A request has at most 32
+    texts, no two with one object_id; what several of them find is one object, of the text that is
+    the most confident of it. At most 512 instances are returned, the most confident of all texts.
+
+    Texts and negative boxes are served by the model that the request names, or the default one, if
+    it takes them; else by the first served model that does. A named model that takes none then draws
+    anew what the other found, from its boxes and masks. Where no model takes them the answer is
+    FAILED_PRECONDITION, with the command that would help.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TEXT_FIELD_NUMBER: _builtins.int
     SCORE_THRESHOLD_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """A short noun phrase, 1 to 1024 bytes, for example "yellow school bus"."""
+    """A short noun phrase, 1 to 1024 bytes, not blank, for example "yellow school bus";
+    INVALID_ARGUMENT where it is longer than the model reads (32 tokens for SAM 3). The word
+    "visual" leaves it to positive boxes to say what is wanted: by it SAM 3 knows exemplars without
+    a name.
+    """
     score_threshold: _builtins.float
-    """Least confidence (presence × object score) of an instance, 0 to 1; absent means the model's
-    own default (0.5 for SAM 3).
+    """Least confidence (presence × object score) of an instance, 0 to 1, inclusive; absent means the
+    model's own default (0.5 for SAM 3). PostprocessOptions.min_score acts on the same confidence.
     """
     def __init__(
         self,

@@ -39,8 +39,9 @@ class SegmentImageRequest(_message.Message):
     DELIVERY_FIELD_NUMBER: _builtins.int
     INFERENCE_SIZE_PX_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Name of the model; empty means the server's default. Prompts that it cannot serve go to a model
-    that can, where one is loaded and no model was named.
+    """Name of the model; empty means the server's default. Texts and negative boxes that it does not
+    take go to a model that does, where one is served (see TextPrompt); other prompts that it does
+    not take are FAILED_PRECONDITION.
     """
     delivery: _file_pb2.Delivery.ValueType
     """How pictures reach the caller; a defined value, inline by default."""
@@ -103,7 +104,9 @@ class SegmentImageResponse(_message.Message):
     INFO_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def masks(self) -> _containers.RepeatedCompositeFieldContainer[_mask_pb2.Mask]:
-        """The masks: objects in the order of their first prompts, alternatives best first."""
+        """The masks: first the instances of each text, text by text, most confident first; then the other
+        objects in the order of their first prompts, alternatives best first.
+        """
 
     @_builtins.property
     def pictures(self) -> _containers.RepeatedCompositeFieldContainer[_rendering_pb2.Picture]:
