@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .concept_tracking import SoughtConcept
 from .concepts import ConceptPrompt, DetectedInstance
 from .errors import invalid_field
 from .geometry import Box, ImageSize
@@ -88,14 +89,16 @@ def read_concepts(prompts: Sequence[Prompt], size: ImageSize) -> ConceptRequest:
         size: Size of the image.
 
     Raises:
-        MaskwireError: `INVALID_ARGUMENT` for a box outside the image, two texts of one object id,
-            negative boxes that belong to no concept, or too many texts.
+        MaskwireError: `INVALID_ARGUMENT` for a box outside the image, a blank text, two texts of
+            one object id, negative boxes that belong to no concept, or too many texts.
     """
     texts = [(one, one.content) for one in prompts if isinstance(one.content, TextPrompt)]
     if len(texts) > _MAX_CONCEPTS:
         raise invalid_field("prompts", f"{len(texts)} texts are more than {_MAX_CONCEPTS}")
     known: set[int] = set()
-    for one, _ in texts:
+    for one, text in texts:
+        if not text.text.strip():
+            raise invalid_field(f"{one.field}.text.text", "a blank says nothing")
         if one.object_id is not None:
             if one.object_id in known:
                 raise invalid_field(f"{one.field}.object_id", "another text has it")
@@ -114,6 +117,32 @@ def read_concepts(prompts: Sequence[Prompt], size: ImageSize) -> ConceptRequest:
                 raise invalid_field(f"{one.field}.box.label", "a negative box needs a concept")
             objects.append(one)
     return ConceptRequest(tuple(concepts), tuple(refining), tuple(objects))
+
+
+def read_sought(prompts: Sequence[Prompt]) -> tuple[SoughtConcept, ...]:
+    """Read the texts among prompts on a frame of a video; they take no boxes there.
+
+    Raises:
+        MaskwireError: `INVALID_ARGUMENT` for a text or an object id that two of them have, for too
+            many texts, and for a negative box.
+    """
+    sought: dict[str, SoughtConcept] = {}
+    known: set[int] = set()
+    for one in prompts:
+        if isinstance(one.content, BoxPrompt) and not one.content.is_positive:
+            raise invalid_field(f"{one.field}.box.label", "a box in a video must be positive")
+        if not isinstance(one.content, TextPrompt):
+            continue
+        text = one.content.text.strip()
+        if not text or text in sought:
+            raise invalid_field(f"{one.field}.text.text", "must be a text of its own")
+        if one.object_id is not None and one.object_id in known:
+            raise invalid_field(f"{one.field}.object_id", "another text has it")
+        known |= {one.object_id} - {None}
+        sought[text] = SoughtConcept(text, one.content.score_threshold, one.object_id)
+    if len(sought) > _MAX_CONCEPTS:
+        raise invalid_field("prompts", f"{len(sought)} texts are more than {_MAX_CONCEPTS}")
+    return tuple(sought.values())
 
 
 def number_instances(

@@ -100,6 +100,7 @@ def test_exemplars_without_a_text_are_one_concept() -> None:
         ([(TextPrompt("a"), 2), (TextPrompt("b"), 2)], "prompts[1].object_id"),
         ([TextPrompt("a"), (BoxPrompt(BOX, is_positive=False), 9)], "prompts[1].box.label"),
         ([TextPrompt("a")] * 33, "prompts"),
+        ([TextPrompt("a"), TextPrompt(" \t")], "prompts[1].text.text"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_field(

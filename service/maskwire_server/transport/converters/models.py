@@ -52,3 +52,5 @@ def _capabilities(description: ModelDescription) -> Iterator[model_pb2.Capabilit
         yield model_pb2.CAPABILITY_TRACK_VIDEO
     if PromptKind.POINT in description.prompt_kinds:
         yield model_pb2.CAPABILITY_AUTO_SEGMENT
+    if PromptKind.TEXT in description.prompt_kinds:
+        yield model_pb2.CAPABILITY_DETECT_CONCEPT
