@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 from ssl import PROTOCOL_TLS_SERVER, SSLContext
 from typing import Any
 
+import trustme
 from aiohttp import web
 from standardwebhooks import Webhook
 
@@ -21,10 +21,10 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certificate for loopback that is its own authority, and its key."""
+    """The receiver's certificate for loopback with its key, and the authority that made it."""
 
-    certificate: Path
-    key: Path
+    authority: Path
+    chain: Path
 
 
 @dataclass(frozen=True)
@@ -80,18 +80,12 @@ class Receiver:
 
 
 def make_certificate(folder: Path) -> Certificate:
-    """Make a certificate with the `openssl` program."""
-    made = Certificate(folder / "certificate.pem", folder / "key.pem")
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-nodes", "-days", "2", "-subj", "/CN=localhost"),
-            *("-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"),
-            *("-keyout", str(made.key), "-out", str(made.certificate)),
-        ],
-        check=True,
-        capture_output=True,
-    )
+    """Make an authority and a certificate."""
+    made = Certificate(folder / "authority.pem", folder / "receiver.pem")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(made.authority)
+    issued = authority.issue_cert("127.0.0.1", "localhost")
+    issued.private_key_and_cert_chain_pem.write_to_path(made.chain)
     return made
 
 
@@ -104,7 +98,7 @@ async def receiving(certificate: Certificate) -> AsyncIterator[Receiver]:
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     tls = SSLContext(PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(certificate.certificate, certificate.key)
+    tls.load_cert_chain(certificate.chain)
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
         await site.start()

@@ -77,7 +77,7 @@ def delivering(certificate, metrics):
             SECRET,
             timedelta(seconds=10),
             utc_now,
-            ca_file=certificate.certificate,
+            ca_file=certificate.authority,
             allow_private_addresses=allow_private_addresses,
         )
         deliverer = WebhookDeliverer(backend, sender, rules, metrics, utc_now)

@@ -37,7 +37,7 @@ async def sending(certificate, **changes):
         "secret": SECRET,
         "timeout": timedelta(seconds=10),
         "now": utc_now,
-        "ca_file": certificate.certificate,
+        "ca_file": certificate.authority,
         "allow_private_addresses": True,
     }
     sender = HttpWebhookSender(**(options | changes))
