@@ -107,18 +107,22 @@ class Client(StreamingCalls, JobCalls):
         """Segment the objects that the prompts name.
 
         Prompts with the same `object_id` refine the same object. Points without one are one object
-        together; every box, mask and text without one is an object of its own.
+        together; every box and mask without one is an object of its own. Beside texts, boxes
+        without one are exemplars of what the texts mean, and points and masks without one refine
+        an instance that was found.
 
         Args:
             image: Path, encoded bytes, PIL image, uint8 array, URI or digest (`ImageInput`).
             points: Clicks, on or off the objects.
             boxes: Boxes around objects, or exemplars.
             masks: Masks to refine.
-            texts: Concepts in words; not every model takes them.
+            texts: Concepts in words, all instances of which are found; where no served model takes
+                them, `FailedPrecondition` says what would help.
             model: Name of the model; empty is the server's default.
             encoding: Form of the masks on the wire.
-            return_multiple_masks: Return alternatives for each object, best first.
-            max_masks: Most alternatives, 1 to 32; None means 3.
+            return_multiple_masks: Return alternatives for each object, best first, and of each text
+                only the best instances.
+            max_masks: Most alternatives, or instances of a text, 1 to 32; None means 3.
             include_scores: Return the masks' scores.
             include_boxes: Return normalized boxes besides the pixel boxes.
             include_logits: Return logits, to refine from with `MaskPrompt`.

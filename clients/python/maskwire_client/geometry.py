@@ -76,7 +76,8 @@ class Box:
         x_max: Right edge in pixels, exclusive.
         y_max: Bottom edge in pixels, exclusive.
         label: Wanted, or an exemplar of what is not wanted (only models with exemplars take that).
-        object_id: The object that it refines, from 1; boxes without one are separate objects.
+        object_id: The object that it refines, from 1; boxes without one are separate objects, or,
+            beside texts or a negative box, exemplars.
         frame_index: As of `Point`.
     """
 

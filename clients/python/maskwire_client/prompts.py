@@ -39,7 +39,9 @@ class Text:
     Attributes:
         text: A short noun phrase, 1 to 1024 bytes in UTF-8.
         score_threshold: Least confidence of an instance, 0 to 1; None is the model's own default.
-        object_id: The object that it is about, from 1; normally None: the server assigns ids.
+        object_id: The id of its best instance, from 1; the boxes with it are exemplars of this text
+            alone, points and masks with it refine its instances alone. Normally None: the server
+            assigns ids.
         frame_index: As of `MaskPrompt`.
     """
 

@@ -9,8 +9,14 @@ import pytest
 import typer
 from PIL import Image
 
-from maskwire_client import Box, Point, PointLabel
-from maskwire_client.cli.prompts import parse_box, parse_mask, parse_point
+from maskwire_client import Box, BoxLabel, Point, PointLabel, Text
+from maskwire_client.cli.prompts import (
+    parse_box,
+    parse_exclusion,
+    parse_mask,
+    parse_point,
+    parse_text,
+)
 
 BACKGROUND = PointLabel.BACKGROUND
 
@@ -48,6 +54,31 @@ def test_boxes() -> None:
 def test_boxes_of_another_form_are_refused(text: str) -> None:
     with pytest.raises(typer.BadParameter):
         parse_box(text)
+
+
+def test_exclusions_are_negative_boxes() -> None:
+    assert parse_exclusion("1,2,3,4@9") == Box(1, 2, 3, 4, BoxLabel.NEGATIVE, 9)
+    with pytest.raises(typer.BadParameter, match="--exclude X0,Y0,X1,Y1"):
+        parse_exclusion("1,2,3")
+
+
+@pytest.mark.parametrize(
+    ("text", "threshold", "read"),
+    [
+        ("yellow school bus", None, Text("yellow school bus")),
+        ("wheel@3", 0.3, Text("wheel", 0.3, 3)),
+        ("mail@home", None, Text("mail@home")),
+        ("caf\u00e9, 2 cups", None, Text("caf\u00e9, 2 cups")),
+    ],
+)
+def test_texts(text: str, threshold: float | None, read: Text) -> None:
+    assert parse_text(text, threshold) == read
+
+
+@pytest.mark.parametrize("text", ["", "  ", "@4"])
+def test_texts_without_words_are_refused(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="TEXT"):
+        parse_text(text)
 
 
 @pytest.mark.parametrize(

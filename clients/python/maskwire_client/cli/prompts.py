@@ -1,4 +1,4 @@
-"""Reads the prompts of the command line: `10,20,bg@2`, `4,4,90,60@2`, `guess.png@2`.
+"""Reads the prompts of the command line: `10,20,bg@2`, `4,4,90,60@2`, `guess.png@2`, `wheel@2`.
 
 For video, `#N` at the end says which frame a prompt is about: `10,20@2#48`.
 """
@@ -13,10 +13,19 @@ import numpy as np
 import typer
 from PIL import Image
 
-from ..geometry import Box, Point, PointLabel
-from ..prompts import MaskPrompt
+from ..geometry import Box, BoxLabel, Point, PointLabel
+from ..prompts import MaskPrompt, Text
 
-__all__ = ["EXAMPLES", "LIVE_EXAMPLES", "VIDEO_EXAMPLES", "parse_box", "parse_mask", "parse_point"]
+__all__ = [
+    "EXAMPLES",
+    "LIVE_EXAMPLES",
+    "VIDEO_EXAMPLES",
+    "parse_box",
+    "parse_exclusion",
+    "parse_mask",
+    "parse_point",
+    "parse_text",
+]
 
 EXAMPLES = """\
   maskwire segment photo.jpg --point 320,240
@@ -24,8 +33,11 @@ EXAMPLES = """\
   maskwire segment photo.jpg --box 100,80,420,390@1 --point 300,200,bg@1
   maskwire segment photo.jpg --mask guess.png
   maskwire segment photo.jpg --text "yellow school bus"
+  maskwire segment photo.jpg --text wheel --text window --text-threshold 0.3
+  maskwire segment photo.jpg --text wheel --exclude 40,200,120,280 --point 300,240
 
-Coordinates are pixels from the top-left corner; @N says which object a prompt refines."""
+Coordinates are pixels from the top-left corner; @N says which object a prompt refines. Text needs
+a server that serves a model for it, such as SAM 3."""
 
 VIDEO_EXAMPLES = """\
   maskwire track clip.mp4 --point 320,240
@@ -86,11 +98,32 @@ def parse_box(text: str, frame: int | None = None) -> Box:
     Raises:
         typer.BadParameter: The text is of another form.
     """
-    placed, frame = _split_frame(text, frame)
-    rest, object_id = _split(_OBJECT, placed)
-    form = "--box X0,Y0,X1,Y1[@OBJECT]" + _frame_form(frame)
-    x_min, y_min, x_max, y_max = _numbers(rest.split(","), 4, form, text)
-    return Box(x_min, y_min, x_max, y_max, object_id=object_id, frame_index=frame)
+    return _box(text, frame, "--box", BoxLabel.POSITIVE)
+
+
+def parse_exclusion(text: str, frame: int | None = None) -> Box:
+    """Read `X0,Y0,X1,Y1[@OBJECT]` of what is not wanted; `frame` is as for `parse_point`.
+
+    Raises:
+        typer.BadParameter: The text is of another form.
+    """
+    return _box(text, frame, "--exclude", BoxLabel.NEGATIVE)
+
+
+def parse_text(text: str, threshold: float | None = None) -> Text:
+    """Read `TEXT[@OBJECT]`.
+
+    Args:
+        text: What was typed.
+        threshold: Least confidence of an instance; None is the model's own default.
+
+    Raises:
+        typer.BadParameter: No text is there.
+    """
+    rest, object_id = _split(_OBJECT, text)
+    if not rest.strip():
+        raise typer.BadParameter(f"{text!r} is not of the form --text TEXT[@OBJECT]")
+    return Text(rest, threshold, object_id)
 
 
 def parse_mask(text: str, frame: int | None = None) -> MaskPrompt:
@@ -112,6 +145,14 @@ def parse_mask(text: str, frame: int | None = None) -> MaskPrompt:
     except OSError as error:
         raise typer.BadParameter(f"the mask {rest} cannot be read: {error}") from error
     return MaskPrompt(bitmap, object_id, frame_index=frame)
+
+
+def _box(text: str, frame: int | None, option: str, label: BoxLabel) -> Box:
+    placed, frame = _split_frame(text, frame)
+    rest, object_id = _split(_OBJECT, placed)
+    form = f"{option} X0,Y0,X1,Y1[@OBJECT]" + _frame_form(frame)
+    x_min, y_min, x_max, y_max = _numbers(rest.split(","), 4, form, text)
+    return Box(x_min, y_min, x_max, y_max, label, object_id, frame)
 
 
 def _split(suffix: re.Pattern[str], text: str) -> tuple[str, int | None]:

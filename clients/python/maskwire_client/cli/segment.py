@@ -30,7 +30,14 @@ from .picture_options import (
     RemoveIslandsOption,
     SmoothOption,
 )
-from .prompts import EXAMPLES, parse_box, parse_mask, parse_point
+from .prompts import (
+    EXAMPLES,
+    parse_box,
+    parse_exclusion,
+    parse_mask,
+    parse_point,
+    parse_text,
+)
 from .reports import mask_table, summary_table, to_json, write_files
 
 __all__ = ["segment"]
@@ -50,7 +57,19 @@ PointOptions = Annotated[
 ]
 BoxOptions = Annotated[
     list[str] | None,
-    typer.Option("--box", metavar="X0,Y0,X1,Y1[@OBJECT]", help="Box around an object."),
+    typer.Option(
+        "--box",
+        metavar="X0,Y0,X1,Y1[@OBJECT]",
+        help="Box around an object; with --text, around an example of what is meant.",
+    ),
+]
+ExcludeOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        metavar="X0,Y0,X1,Y1[@OBJECT]",
+        help="Box around an example of what is not meant, with --text or --box.",
+    ),
 ]
 MaskOptions = Annotated[
     list[str] | None,
@@ -58,13 +77,30 @@ MaskOptions = Annotated[
 ]
 TextOptions = Annotated[
     list[str] | None,
-    typer.Option("--text", metavar="TEXT", help="Concept, for models that take text."),
+    typer.Option(
+        "--text",
+        metavar="TEXT[@OBJECT]",
+        help="Find everything that these words name, for example wheel; several are allowed.",
+    ),
+]
+ThresholdOption = Annotated[
+    float | None,
+    typer.Option(
+        "--text-threshold",
+        min=0.0,
+        max=1.0,
+        help="Least confidence of what --text finds; none is the model's own, 0.5 for SAM 3.",
+    ),
 ]
 MultipleOption = Annotated[
-    bool, typer.Option("--multiple", help="Return alternatives for each object.")
+    bool,
+    typer.Option(
+        "--multiple", help="Return alternatives for each object, and few instances of a text."
+    ),
 ]
 MaxMasksOption = Annotated[
-    int | None, typer.Option("--max-masks", min=1, max=32, help="Most alternatives.")
+    int | None,
+    typer.Option("--max-masks", min=1, max=32, help="Most alternatives, or instances of a text."),
 ]
 OutOption = Annotated[
     Path | None,
@@ -80,8 +116,10 @@ def segment(
     image: ImageArgument,
     points: PointOptions = None,
     boxes: BoxOptions = None,
+    exclusions: ExcludeOptions = None,
     masks: MaskOptions = None,
     texts: TextOptions = None,
+    threshold: ThresholdOption = None,
     model: ModelOption = "",
     server: ServerOption = None,
     local: LocalOption = False,
@@ -109,15 +147,18 @@ def segment(
     """Segment what the prompts name.
 
     Prompts with the same @OBJECT refine the same object. Points without one are one object
-    together; every box, mask and text without one is an object of its own.
+    together; every box and mask without one is an object of its own. With --text, boxes without
+    one show what is meant, and points and masks without one refine what was found.
     """
-    if not (points or boxes or masks or texts):
+    if not (points or boxes or masks or texts or exclusions):
         raise CommandFailure(
             "say what to segment, by a point, a box, a mask or a text", ExitCode.USAGE, EXAMPLES
         )
     folder = out if out is not None or as_json else DEFAULT_FOLDER
     parsed_points = [parse_point(text) for text in points or ()]
     parsed_boxes = [parse_box(text) for text in boxes or ()]
+    parsed_boxes += [parse_exclusion(text) for text in exclusions or ()]
+    parsed_texts = [parse_text(text, threshold) for text in texts or ()]
     parsed_masks: list[MaskPrompt] = [parse_mask(text) for text in masks or ()]
     source = _readable(image)
     renderings = [
@@ -140,7 +181,7 @@ def segment(
             points=parsed_points,
             boxes=parsed_boxes,
             masks=parsed_masks,
-            texts=texts or (),
+            texts=parsed_texts,
             model=model,
             encoding=ENCODINGS[mask_format],
             return_multiple_masks=multiple or max_masks is not None,
