@@ -138,7 +138,8 @@ def read_sought(prompts: Sequence[Prompt]) -> tuple[SoughtConcept, ...]:
             raise invalid_field(f"{one.field}.text.text", "must be a text of its own")
         if one.object_id is not None and one.object_id in known:
             raise invalid_field(f"{one.field}.object_id", "another text has it")
-        known |= {one.object_id} - {None}
+        if one.object_id is not None:
+            known.add(one.object_id)
         sought[text] = SoughtConcept(text, one.content.score_threshold, one.object_id)
     if len(sought) > _MAX_CONCEPTS:
         raise invalid_field("prompts", f"{len(sought)} texts are more than {_MAX_CONCEPTS}")

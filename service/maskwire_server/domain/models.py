@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from .concept_tracking import ConceptTrackingEngine
 from .concepts import ConceptEngine
 from .engine import ModelDescription, SegmentationEngine
 from .errors import ErrorCode, MaskwireError
@@ -127,6 +128,30 @@ class ModelRegistry:
         raise MaskwireError(
             ErrorCode.UNSUPPORTED_BY_MODEL,
             f"prompts: model {name} does not take texts or negative boxes; {_TEXT_REMEDY}",
+            resource=name,
+        )
+
+    def concept_tracking_model(self, preferred: ServedModel, *, is_named: bool) -> ServedModel:
+        """Return a model that looks for texts in video: the preferred one if it does.
+
+        Args:
+            preferred: The model of the request.
+            is_named: Whether the request named it; else another may take its place.
+
+        Raises:
+            MaskwireError: `UNSUPPORTED_BY_MODEL` where it does not, with what would help.
+        """
+        able = [one for one in self.list() if isinstance(one.engine, ConceptTrackingEngine)]
+        if isinstance(preferred.engine, ConceptTrackingEngine):
+            return preferred
+        if able and not is_named:
+            return able[0]
+        names = ", ".join(one.description.name for one in able)
+        remedy = f"name one that does: {names}" if able else _TEXT_REMEDY
+        name = preferred.description.name
+        raise MaskwireError(
+            ErrorCode.UNSUPPORTED_BY_MODEL,
+            f"prompts: model {name} does not take text prompts; {remedy}",
             resource=name,
         )
 

@@ -64,6 +64,8 @@ class Observation:
         presence: Probability that the object is visible, 0 to 1.
         state: How it fares.
         is_new: Whether it appeared in this frame.
+        text: The text that found it; empty where none did.
+        confidence: How surely it shows what the text says, 0 to 1; None where no text found it.
     """
 
     object_id: int
@@ -73,6 +75,8 @@ class Observation:
     presence: float
     state: ObjectState
     is_new: bool
+    text: str = ""
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +190,8 @@ class ObjectHistory:
             presence=sighting.presence,
             state=state,
             is_new=before is None,
+            text=sighting.text,
+            confidence=sighting.confidence,
         )
 
     def _send(
@@ -203,13 +209,18 @@ class ObjectHistory:
             index=index,
             object_id=one.object_id,
             alternative=0,
-            score=one.presence,
-            score_kind=ScoreKind.OBJECT_PRESENCE,
+            score=one.presence if one.confidence is None else one.confidence,
+            score_kind=(
+                ScoreKind.OBJECT_PRESENCE
+                if one.confidence is None
+                else ScoreKind.CONCEPT_CONFIDENCE
+            ),
             stability_score=None,
             area_px=sent.area_px,
             box=one.box,
             encoded=encoded,
             logits=one.logits if options.include_logits and not unchanged else None,
+            text=one.text,
         )
         shown_crop = crop if encoded is not None else None
         return TrackedMask(mask, one.state, unchanged, shown_crop, one.is_new)

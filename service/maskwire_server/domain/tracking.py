@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .engine import ImageEmbedding, MaskCandidate, SegmentationEngine
 from .geometry import ImageSize
@@ -39,11 +39,16 @@ class ObjectSighting:
         logits: Its mask at the engine's resolution; what it shows counts only where the object is
             visible.
         presence: Probability that the object is visible in the frame, 0 to 1; from 0.5 on it is.
+        text: The text that found the object; empty where none did.
+        confidence: How surely it shows what the text says, 0 to 1, when it was found; None where
+            no text found it.
     """
 
     object_id: int
     logits: MaskLogits
     presence: float
+    text: str = ""
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,13 @@ class PromptedObject:
     def best(self) -> MaskCandidate:
         """The answer that the tracker goes on with."""
         return max(self.candidates, key=lambda candidate: candidate.predicted_iou)
+
+    def as_sighting(self, before: ObjectSighting | None) -> ObjectSighting:
+        """Return the object as it is seen now, found by the text that had found it before."""
+        logits = self.best.logits
+        if before is None:
+            return ObjectSighting(self.object_id, logits, self.presence)
+        return replace(before, logits=logits, presence=self.presence)
 
 
 class ObjectTracker(abc.ABC):

@@ -9,8 +9,10 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ..concept_prompts import read_sought
+from ..concept_tracking import SoughtConcept
 from ..errors import MaskwireError, invalid_field
-from ..prompts import PointPrompt, Prompt
+from ..prompts import PointPrompt, Prompt, TextPrompt
 from .requests import FramePrompt, FrameRange, TrackDirection
 
 
@@ -88,7 +90,7 @@ def plan_tracking(
 
 
 def number_prompts(prompts: Sequence[FramePrompt]) -> Mapping[int, tuple[Prompt, ...]]:
-    """Gather prompts by frame, each with the id of its object.
+    """Gather prompts by frame, each with the id of its object; texts are left out.
 
     Points without an id are one object together where they are on one frame; everything else
     without one is an object of its own. Ids given here are the smallest that no prompt uses, in
@@ -100,6 +102,8 @@ def number_prompts(prompts: Sequence[FramePrompt]) -> Mapping[int, tuple[Prompt,
     numbered: dict[int, list[Prompt]] = {}
     for one in prompts:
         object_id = one.prompt.object_id
+        if isinstance(one.prompt.content, TextPrompt):
+            continue
         if object_id is None and isinstance(one.prompt.content, PointPrompt):
             if one.frame_index not in shared_by_frame:
                 shared_by_frame[one.frame_index] = next(free)
@@ -108,6 +112,19 @@ def number_prompts(prompts: Sequence[FramePrompt]) -> Mapping[int, tuple[Prompt,
             object_id = next(free)
         numbered.setdefault(one.frame_index, []).append(replace(one.prompt, object_id=object_id))
     return {frame: tuple(some) for frame, some in numbered.items()}
+
+
+def gather_concepts(prompts: Sequence[FramePrompt]) -> Mapping[int, tuple[SoughtConcept, ...]]:
+    """Gather texts by the frame that they are looked for from.
+
+    Raises:
+        MaskwireError: `INVALID_ARGUMENT` for a text that is twice on one frame.
+    """
+    sought: dict[int, list[Prompt]] = {}
+    for one in prompts:
+        if isinstance(one.prompt.content, TextPrompt):
+            sought.setdefault(one.frame_index, []).append(one.prompt)
+    return {frame: read_sought(some) for frame, some in sought.items()}
 
 
 def _passes(

@@ -14,18 +14,21 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
+from ..concept_prompts import read_sought
+from ..concept_tracking import ConceptTracker, SoughtConcept
 from ..errors import ErrorCode, MaskwireError, invalid_field
 from ..executor import BoundedExecutor
 from ..grouping import group_prompts
 from ..models import ServedModel
 from ..observer import Observer
 from ..pipelining import ahead
-from ..prompts import MaskPrompt, ObjectPrompts, Prompt
+from ..prompts import BoxPrompt, MaskPrompt, ObjectPrompts, Prompt
 from ..segmentation import Timings
 from ..tracked_masks import ObjectHistory
 from ..tracking import ObjectSighting, ObjectTracker, TrackingEngine, TrackingLimits
+from .found_ids import FoundIds
 from .masks import DrawnMasks, MaskFinisher
-from .plan import FrameSupply, TrackPass, number_prompts, plan_tracking
+from .plan import FrameSupply, TrackPass, gather_concepts, number_prompts, plan_tracking
 from .reader import VideoPicture, VideoReader
 from .requests import TrackedFrame, TrackEvent, TrackProgress, TrackVideoRequest
 from .writer import OverlayVideoWriter
@@ -116,6 +119,8 @@ class TrackRun:
             request.prompts, request.direction, request.frames, _supply(reader)
         )
         self._prompts = number_prompts(request.prompts)
+        self._concepts = gather_concepts(request.prompts)
+        self._found_ids = FoundIds(self._object_ids())
         self._prompted: set[int] = set()
         self._finisher = MaskFinisher(self._size, request.mask_options, request.render_overlay)
         self._drawn = DrawnMasks(limits.max_drawn_bytes)
@@ -144,12 +149,10 @@ class TrackRun:
         Raises:
             MaskwireError: `INVALID_ARGUMENT` as `group_prompts`, and for too many objects.
         """
-        object_ids = {one.object_id for prompts in self._prompts.values() for one in prompts}
-        most = min(self._limits.max_objects, self._model.description.max_objects)
-        if len(object_ids) > most:
-            raise invalid_field(
-                "prompts", f"{len(object_ids)} objects are more than the limit {most}"
-            )
+        count, most = len(self._object_ids()), self._max_objects
+        if count > most:
+            raise invalid_field("prompts", f"{count} objects are more than the limit {most}")
+        read_sought([one.prompt for one in self._request.prompts if _is_negative(one.prompt)])
         for prompts in self._prompts.values():
             await self._group(prompts)
 
@@ -236,17 +239,31 @@ class TrackRun:
                 await self._model.run(tracker.close, is_refusable=False)
 
     async def _new_tracker(self) -> ObjectTracker:
-        limits = TrackingLimits(self._limits.max_objects, held_frames=0)
+        limits = TrackingLimits(self._max_objects, held_frames=0)
+        self._found_ids.begin_pass()
         make = partial(self._engine.new_tracker, self._size, limits)
         return (await self._model.run(make, is_refusable=False)).value
+
+    @property
+    def _max_objects(self) -> int:
+        return min(self._limits.max_objects, self._model.description.max_objects)
+
+    def _object_ids(self) -> set[int]:
+        """Return the ids that the request uses."""
+        prompted = {one.object_id for some in self._prompts.values() for one in some}
+        reserved = {one.object_id for some in self._concepts.values() for one in some}
+        return {one for one in prompted | reserved if one is not None}
 
     async def _follow(
         self, tracker: ObjectTracker, number: int, picture: VideoPicture
     ) -> tuple[ObjectSighting, ...]:
         prompts = self._prompts.get(picture.index, ())
         objects = await self._group(prompts) if prompts else ()
-        self._prompted.update([picture.index] if prompts else [])
-        step = partial(_step, self._engine, tracker, number, picture, objects)
+        concepts = self._concepts.get(picture.index, ())
+        self._prompted.update([picture.index] if prompts or concepts else [])
+        step = partial(
+            _step, self._engine, tracker, number, picture, objects, concepts, self._found_ids
+        )
         done = await self._model.run(step, is_refusable=False)
         sightings, encode_s, track_s = done.value
         self._clock.queue_s += done.queue_s
@@ -299,7 +316,7 @@ class TrackRun:
             self._decode_error = self._decode_error or error
 
     def _note_missing_frames(self) -> None:
-        missing = sorted(self._prompts.keys() - self._prompted)
+        missing = sorted((self._prompts.keys() | self._concepts.keys()) - self._prompted)
         if self._decode_error is not None or not (missing or self._plan.is_cut_short):
             return
         readable = self._reader.readable_frames
@@ -317,17 +334,28 @@ def _step(
     number: int,
     picture: VideoPicture,
     objects: tuple[ObjectPrompts, ...],
+    concepts: tuple[SoughtConcept, ...],
+    found_ids: FoundIds,
 ) -> tuple[tuple[ObjectSighting, ...], float, float]:
     """Do the device's part of a frame in one go; also return the seconds of encoder and tracker."""
     started = time.perf_counter()
     embedding = engine.encode(picture.pixels)
     encoded = time.perf_counter()
     sightings = {one.object_id: one for one in tracker.advance(number, embedding)}
+    if concepts:
+        assert isinstance(tracker, ConceptTracker)
+        found = tracker.seek(concepts, found_ids.new)
+        sightings |= {one.object_id: one for one in found}
     if objects:
         for answer in tracker.prompt(number, objects, multimask=False):
-            sighting = ObjectSighting(answer.object_id, answer.best.logits, answer.presence)
+            sighting = answer.as_sighting(sightings.get(answer.object_id))
             sightings[answer.object_id] = sighting
+    found_ids.end_frame()
     return tuple(sightings.values()), encoded - started, time.perf_counter() - encoded
+
+
+def _is_negative(prompt: Prompt) -> bool:
+    return isinstance(prompt.content, BoxPrompt) and not prompt.content.is_positive
 
 
 def _supply(reader: VideoReader) -> FrameSupply:

@@ -16,6 +16,7 @@ from ..files.store import FileStore, StoredFile
 from ..grouping import prompt_kinds
 from ..models import ModelRegistry, ServedModel
 from ..observer import Observer
+from ..prompts import PromptKind
 from ..segmentation import Caller
 from ..tracking import TrackingEngine
 from .access import VideoAccess
@@ -96,13 +97,17 @@ class VideoService:
 
     def _check(self, request: TrackVideoRequest) -> tuple[ServedModel, TrackingEngine]:
         model = self._models.resolve(request.model)
+        kinds = prompt_kinds([one.prompt for one in request.prompts])
+        if PromptKind.TEXT in kinds:
+            named = bool(request.model)
+            model = self._models.concept_tracking_model(model, is_named=named)
         engine = self._models.require_tracking(model)
         count, most = len(request.prompts), self._track_limits.max_prompts
         if count == 0:
             raise invalid_field("prompts", "at least one prompt is needed")
         if count > most:
             raise invalid_field("prompts", f"{count} prompts are more than the limit of {most}")
-        self._models.require(model, prompt_kinds([one.prompt for one in request.prompts]))
+        self._models.require(model, kinds)
         if request.stores_overlay and self._files is None:
             raise MaskwireError(
                 ErrorCode.SOURCE_DISABLED,

@@ -8,16 +8,16 @@ nothing that a request gets depends on another.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from maskwire_server.domain.concepts import ConceptEngine, ConceptPrompt, DetectedInstance
+from maskwire_server.domain.concept_tracking import ConceptTrackingEngine
+from maskwire_server.domain.concepts import ConceptPrompt, DetectedInstance
 from maskwire_server.domain.engine import (
     EngineFactory,
     ImageEmbedding,
@@ -30,6 +30,7 @@ from maskwire_server.domain.errors import ErrorCode, MaskwireError
 from maskwire_server.domain.geometry import Box, ImageSize
 from maskwire_server.domain.logits import MaskLogits
 from maskwire_server.domain.prompts import ObjectPrompts, PromptKind
+from maskwire_server.domain.tracking import TrackingLimits
 from maskwire_server.engines import catalogue
 from maskwire_server.engines.device import Placement, reporting_device_failure, resolve
 from maskwire_server.engines.visual_prompts import batched
@@ -38,9 +39,10 @@ from maskwire_server.engines.weights import verified_folder_digest
 
 from .detection import exemplars, instances
 from .embedding import Sam3Embedding
-from .loading import Sam3Parts, load_parts
+from .loading import Sam3Parts, load_parts, read_parameters
 from .network import Sam3Network
 from .texts import TEXTS_KEPT, TextEncoder
+from .tracker import Sam3Tracker
 
 _MAX_OBJECTS = 128
 # Objects decoded at once; the mask decoder is SAM 2's, and so are the limits that suit it.
@@ -49,7 +51,7 @@ _CPU_BATCH_PIXELS = 4 * 512 * 512
 _PROMPT_KINDS = frozenset(PromptKind)
 
 
-class Sam3Engine(ConceptEngine):
+class Sam3Engine(ConceptTrackingEngine):
     """One SAM 3 network on one device."""
 
     def __init__(
@@ -162,6 +164,18 @@ class Sam3Engine(ConceptEngine):
                 found.append(instances(output, embedding.image_size, concept.score_threshold))
         return found
 
+    def new_tracker(self, size: ImageSize, limits: TrackingLimits) -> Sam3Tracker:
+        """Make a tracker; see `ConceptTrackingEngine.new_tracker`."""
+        with self._computing():
+            return Sam3Tracker(
+                self._network,
+                self._texts,
+                size,
+                limits,
+                device=self._placement.device,
+                computing=self._computing,
+            )
+
     @property
     def weight_bytes(self) -> int:
         """Memory of the weights while they are loaded."""
@@ -227,18 +241,13 @@ class Sam3EngineFactory(EngineFactory):
             masks_per_object=parts.model.tracker_model.mask_decoder.num_multimask_outputs,
             max_objects=_MAX_OBJECTS,
             native_resolution_px=parts.model.config.image_size,
-            supports_video=False,
+            supports_video=True,
             device=str(placement.device),
             precision=placement.precision,
             license=entry.license if entry is not None else "unknown",
         )
-        return Sam3Engine(parts, description, placement, partial(_state, folder))
-
-
-def _state(folder: Path) -> Mapping[str, torch.Tensor]:
-    """Read the parameters under the names that the loaded network gives them."""
-    state: Mapping[str, torch.Tensor] = load_parts(folder).model.state_dict()
-    return state
+        names = [name for name, _ in parts.model.named_parameters()]
+        return Sam3Engine(parts, description, placement, partial(read_parameters, folder, names))
 
 
 def _own(embedding: ImageEmbedding) -> Sam3Embedding:

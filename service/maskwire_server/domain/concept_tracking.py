@@ -1,0 +1,78 @@
+"""The interface of trackers that also look for concepts: new instances come as they appear.
+
+What was found is an object like any other from then on: it is followed, prompts correct it, and it
+can be removed. It may also be forgotten by the model, which drops what it began by mistake.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .concepts import ConceptEngine
+from .geometry import ImageSize
+from .tracking import ObjectSighting, ObjectTracker, TrackingEngine, TrackingLimits
+
+
+@dataclass(frozen=True, slots=True)
+class SoughtConcept:
+    """A concept to look for in every frame.
+
+    Attributes:
+        text: A short noun phrase, not empty.
+        score_threshold: Least confidence at which an instance begins, 0 to 1; None means the
+            model's own default.
+        object_id: The id that the first instance takes; None where the tracker's caller gives all.
+    """
+
+    text: str
+    score_threshold: float | None = None
+    object_id: int | None = None
+
+
+class ConceptTracker(ObjectTracker):
+    """A tracker that looks for concepts in every frame, once it was told them.
+
+    It never has more objects than its limits allow: of instances that would be too many, those of
+    the lowest confidence are not begun.
+    """
+
+    @property
+    @abc.abstractmethod
+    def sought(self) -> tuple[str, ...]:
+        """The texts that are looked for, in the order in which they came."""
+
+    @abc.abstractmethod
+    def seek(
+        self, concepts: Sequence[SoughtConcept], new_id: Callable[[], int]
+    ) -> list[ObjectSighting]:
+        """Look for concepts in the latest frame, and in every frame from then on.
+
+        A text that is looked for already is given its new threshold.
+
+        Args:
+            concepts: At least one; their texts differ.
+            new_id: Called for each instance that begins, now and in frames to come, in the order
+                of their confidences within a frame; it returns an id that was never used. The
+                newest one given here counts for all concepts.
+
+        Returns:
+            The objects that begin with this.
+
+        Raises:
+            MaskwireError: `INVALID_ARGUMENT` for a text that is too long for the model; then
+                nothing has changed. `MODEL_UNAVAILABLE` where the device fails.
+        """
+
+    @abc.abstractmethod
+    def stop_seeking(self) -> None:
+        """Look for no concept any more; objects that were found stay."""
+
+
+class ConceptTrackingEngine(TrackingEngine, ConceptEngine):
+    """An engine whose trackers look for concepts."""
+
+    @abc.abstractmethod
+    def new_tracker(self, size: ImageSize, limits: TrackingLimits) -> ConceptTracker:
+        """Make a tracker without objects; see `TrackingEngine.new_tracker`."""
