@@ -82,6 +82,11 @@ class KeepingMetrics:
             "Attempts to report a job's end (delivered, refused, unreachable); reports given up.",
             ("outcome",),
         )
+        # From 0: the increase of a series that begins at 1 goes unseen.
+        for reason in ("died", "stalled"):
+            self._job_children.labels(reason)
+        for outcome in ("delivered", "refused", "unreachable", "gave_up"):
+            self._webhooks.labels(outcome)
 
     def _make_queue_metrics(self) -> None:
         gauge = partial(Gauge, registry=self.registry)

@@ -10,6 +10,7 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from ..domain.errors import ErrorCode
 from .keeping_metrics import KeepingMetrics
 from .process_metrics import ProcessMetrics
 
@@ -67,6 +68,9 @@ class Metrics(KeepingMetrics, ProcessMetrics):
             "Calls that ended with an error of the service, by its code.",
             ("code",),
         )
+        # From 0: the increase of a series that begins at 1 goes unseen.
+        for code in ErrorCode:
+            self._errors.labels(code.name.lower())
 
     def _make_work_metrics(self) -> None:
         counter = partial(Counter, registry=self.registry)

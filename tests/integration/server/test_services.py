@@ -205,6 +205,8 @@ def test_promtool_accepts_the_metrics_page(server, channel):
     stub = segmentation_pb2_grpc.SegmentationServiceStub(channel)
     stub.SegmentImage(segment_request(3), timeout=DEADLINE_S)
     assert scraped(server.metrics_port, "maskwire_stage_seconds_count", "prompt", MODEL) > 0
+    assert scraped(server.metrics_port, "maskwire_ready", "server") == 1
+    assert scraped(server.metrics_port, "maskwire_sessions_limit") > 0
     promtool = shutil.which("promtool")
     if promtool is None:
         assert not os.environ.get("CI"), "promtool must be installed in CI"

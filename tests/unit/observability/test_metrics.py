@@ -67,6 +67,13 @@ def test_a_device_that_fails_leaves_the_rest_of_the_page_as_it_is():
     assert value("maskwire_device_memory_bytes", there) == 60 * 2**30
 
 
+def test_what_alerts_count_begins_at_zero():
+    value = Metrics().registry.get_sample_value
+    assert value("maskwire_errors_total", {"code": "internal"}) == 0
+    assert value("maskwire_webhooks_total", {"outcome": "gave_up"}) == 0
+    assert value("maskwire_job_child_restarts_total", {"reason": "died"}) == 0
+
+
 def test_two_services_in_one_process_share_nothing():
     first, second = Metrics(), Metrics()
     first.overload_refused("cpu")

@@ -78,7 +78,9 @@ async def test_what_workers_did_is_measured(world: World) -> None:
     async with world.workers():
         for payload in (script(), script({"do": "exit", "code": 1, "attempts": [1]})):
             done = await world.audited((await world.submit(payload)).key, JobState.SUCCEEDED)
-    value = world.metrics.registry.get_sample_value
+        value = world.metrics.registry.get_sample_value
+        queue = {"queue": "segmentation"}
+        assert value("maskwire_job_workers", queue) == 1
     method = {"method": done.method}
     attempts = "maskwire_job_attempts_total"
     assert value(attempts, {**method, "outcome": "succeeded"}) == 2
@@ -86,7 +88,9 @@ async def test_what_workers_did_is_measured(world: World) -> None:
     assert value("maskwire_job_attempt_seconds_count", method) == 3
     assert value("maskwire_jobs_finished_total", {**method, "state": "succeeded"}) == 2
     assert value("maskwire_job_child_restarts_total", {"reason": "died"}) == 1
-    assert value("maskwire_job_queue_depth", {"queue": "segmentation"}) == 0
+    assert value("maskwire_job_queue_depth", queue) == 0
+    assert value("maskwire_job_workers", queue) == 0
+    assert value("maskwire_job_wait_seconds_count", queue) == 2  # the second attempt is no new wait
 
 
 async def test_a_sweep_removes_jobs_that_expired_with_what_they_carry(world: World) -> None:
