@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from ..engine import MaskCandidate
@@ -11,7 +11,7 @@ from ..geometry import ImageSize
 from ..mask_measures import stability_score
 from ..postprocessing import to_bitmap
 from ..segmentation import ScoreKind
-from ..tracked_masks import ObjectHistory, TrackedMask
+from ..tracked_masks import VISIBLE_FROM, ObjectHistory, TrackedMask
 from ..tracking import ObjectSighting, PromptedObject
 from .messages import SessionConfig
 
@@ -21,7 +21,7 @@ class Sightings:
     """What a tracker saw in one frame.
 
     Attributes:
-        tracked: The objects that it followed there.
+        tracked: The objects that it followed there or found by text.
         prompted: The objects that were prompted there.
     """
 
@@ -32,9 +32,17 @@ class Sightings:
         """All objects once, in the order in which they came; prompts have the last word."""
         sightings = {sighting.object_id: sighting for sighting in self.tracked}
         for one in self.prompted:
-            best = one.best
-            sightings[one.object_id] = ObjectSighting(one.object_id, best.logits, one.presence)
+            sightings[one.object_id] = one.as_sighting(sightings.get(one.object_id))
         return tuple(sightings.values())
+
+    def with_visible(self, object_ids: Collection[int]) -> tuple[ObjectSighting, ...]:
+        """All objects once, of which some count as visible."""
+        return tuple(
+            replace(one, presence=max(one.presence, VISIBLE_FROM))
+            if one.object_id in object_ids
+            else one
+            for one in self.merged()
+        )
 
 
 def make_masks(

@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
+from ..concept_tracking import ConceptTracker
 from ..engine import ModelDescription
 from ..errors import ErrorCode, MaskwireError, invalid_field
 from ..executor import BoundedExecutor, Completed
 from ..geometry import ImageSize
-from ..grouping import group_prompts, prompt_kinds
 from ..image_access import FrameImage, ImageAccess
 from ..models import ModelRegistry, ServedModel
 from ..observer import Observer
-from ..prompts import MaskPrompt, ObjectPrompts, Prompt
+from ..prompts import Prompt
 from ..segmentation import Caller, InlineImage
-from ..tracked_masks import VISIBLE_FROM, ObjectHistory, TrackedMask
+from ..tracked_masks import ObjectHistory, TrackedMask
 from ..tracking import ObjectTracker, TrackingEngine, TrackingLimits
 from .answers import Sightings, make_masks
 from .costs import Answered, Costs, StateLimits
 from .frames import HeldFrame, HeldFrames, check_size, gather
 from .messages import NewFrame, NewPrompts, SessionConfig, Snapshot, SnapshotObject
+from .prompting import PromptReader, Said, check_known, seek
 from .resuming import SeenFrame, check_snapshot, refused, seen_frames
 from .seeds import SeedKeeper
 
@@ -54,7 +54,10 @@ class SessionState:
         self._images = images
         self._pixels = pixels
         self._observer = observer
+        self._reader = PromptReader(model, models, pixels, limits)
         self._history = ObjectHistory(config.postprocess)
+        # Objects that the model gave up, until an answer has shown that they are gone.
+        self._given_up: set[int] = set()
         self._seeds = SeedKeeper()
         self._frames = HeldFrames(limits.held_frames + 1)
         self._tracker: ObjectTracker | None = None
@@ -117,10 +120,11 @@ class SessionState:
         if self.is_paused:
             raise MaskwireError(ErrorCode.SESSION_STATE, "frame.prompts: the session is paused")
         self._frames.check_new(frame.frame_id)
-        self._check_prompts(frame.prompts, "frame.prompts")
+        self._reader.check(frame.prompts, "frame.prompts")
         image = await (reading or self.read(frame))
         check_size(image.size, self._size)
-        objects = await self._group(frame.prompts, image.size)
+        said = await self._read(frame.prompts, image.size)
+        objects = said.objects
         encoded = await self._images.encode_frame(
             image, self._model, self._caller, keep=self._next_number == 0
         )
@@ -138,16 +142,25 @@ class SessionState:
             said={one.object_id: one for one in objects},
         )
 
+        self._reserve(said)
+        known = tracker.object_ids
+
         def follow() -> Sightings:
             tracked = tracker.advance(number, encoded.embedding)
             self._next_number += 1
             self._frames.add(held)
+            self._given_up.update(set(known) - set(tracker.object_ids))
+            found = seek(tracker, said, self._new_id)
             prompted = tracker.prompt(number, objects, multimask=multimask) if objects else ()
-            return Sightings(tuple(tracked), tuple(prompted))
+            return Sightings((*tracked, *found), tuple(prompted))
 
-        seen = await self._on_device(follow, costs, "track", len(tracker.object_ids))
-        self._note(held, seen, objects)
-        masks = await self._sampled(seen, image.size, costs, must_answer or bool(objects))
+        seen = await self._on_device(follow, costs, "track", len(known))
+        self._note(held, seen)
+        must_answer = must_answer or bool(frame.prompts)
+        masks = await self._sampled(seen, image.size, costs, must_answer)
+        if masks is not None:
+            self._history.forget(self._given_up)
+            self._given_up.clear()
         return Answered(held, masks, costs.processed(self.model, held.info, image))
 
     async def prompt(self, request: NewPrompts, received_s: float) -> Answered:
@@ -156,12 +169,15 @@ class SessionState:
         Raises:
             MaskwireError: As `process`, and `FRAME_NOT_HELD`.
         """
-        self._check_prompts(request.prompts, "prompts.prompts")
+        self._reader.check(request.prompts, "prompts.prompts")
         held = self._frames.find(request.frame_id)
         size = held.info.size
+        said = await self._read(request.prompts, size)
+        if said.sought and held is not self._frames.latest:
+            raise invalid_field("prompts.frame_id", "texts are looked for from the latest frame on")
         objects = gather(
             held,
-            await self._group(request.prompts, size),
+            said.objects,
             replace=request.replace,
             max_points=self._limits.max_prompts,
         )
@@ -170,18 +186,21 @@ class SessionState:
         multimask = self._config.mask_options.return_multiple_masks
 
         starts_anew = request.replace and held is self._frames.latest
+        self._reserve(said)
 
         def correct() -> Sightings:
             if starts_anew:
                 known = set(tracker.object_ids)
                 tracker.clear_prompts([one.object_id for one in objects if one.object_id in known])
-            return Sightings(
-                prompted=tuple(tracker.prompt(held.number, objects, multimask=multimask))
-            )
+            found = seek(tracker, said, self._new_id)
+            if not objects:
+                return Sightings(tuple(found))
+            prompted = tracker.prompt(held.number, objects, multimask=multimask)
+            return Sightings(tuple(found), tuple(prompted))
 
         seen = await self._on_device(correct, costs, "prompt", len(objects))
         held.said |= {one.object_id: one for one in objects}
-        self._note(held, seen, objects)
+        self._note(held, seen)
         masks = await self._finish(seen, size, costs, on_change_only=False)
         return Answered(held, masks, costs.processed(self.model, held.info, None))
 
@@ -199,7 +218,7 @@ class SessionState:
         self._frames.forget(object_ids)
 
     async def clear_prompts(self, object_ids: Sequence[int]) -> None:
-        """Forget what was said about objects on the latest frame; no ids means all.
+        """Forget what was said about objects on the latest frame; no ids means all, and all texts.
 
         Raises:
             MaskwireError: `OBJECT_NOT_FOUND` where one is unknown.
@@ -209,7 +228,13 @@ class SessionState:
         if tracker is None or latest is None:
             return
         chosen = object_ids or tracker.object_ids
-        await self._model.run(lambda: tracker.clear_prompts(chosen), is_refusable=False)
+
+        def clear() -> None:
+            tracker.clear_prompts(chosen)
+            if not object_ids and isinstance(tracker, ConceptTracker):
+                tracker.stop_seeking()
+
+        await self._model.run(clear, is_refusable=False)
         for object_id in chosen:
             latest.said.pop(object_id, None)
 
@@ -217,6 +242,7 @@ class SessionState:
         """Forget all objects and frames; ids go on, so that none ever means two things."""
         self._size, self._next_number = None, 0
         self._history.clear()
+        self._given_up.clear()
         self._seeds.clear()
         self._frames.clear()
         if self._asked_for_tracker:
@@ -286,11 +312,7 @@ class SessionState:
         seen = (await self._model.run(follow, is_refusable=False)).value
         # What the snapshot says was seen counts as seen, whatever the tracker thinks of it.
         told = {one.object_id for one in objects}
-        sightings = [
-            replace(one, presence=max(one.presence, VISIBLE_FROM)) if one.object_id in told else one
-            for one in seen.merged()
-        ]
-        self._seeds.note(number, image.data, sightings)
+        self._seeds.note(number, image.data, seen.with_visible(told))
         self._next_number += 1
 
     async def _tracker_for(self, size: ImageSize) -> ObjectTracker:
@@ -314,47 +336,27 @@ class SessionState:
         if tracker is not None:
             tracker.close()
 
-    async def _group(self, prompts: Sequence[Prompt], size: ImageSize) -> tuple[ObjectPrompts, ...]:
-        first_free_id = self._next_object_id
-        if not prompts:
-            return ()
-        if any(isinstance(prompt.content, MaskPrompt) for prompt in prompts):
-            grouped = await self._pixels.run(
-                lambda: group_prompts(prompts, size, first_free_id=first_free_id),
-                is_refusable=False,
-            )
-            objects = grouped.value
-        else:
-            objects = group_prompts(prompts, size, first_free_id=first_free_id)
-        count = len({*self.object_ids, *(one.object_id for one in objects)})
-        if count > self._limits.max_objects:
-            raise invalid_field(
-                "prompts", f"{count} objects are more than the limit of {self._limits.max_objects}"
-            )
-        return objects
+    async def _read(self, prompts: Sequence[Prompt], size: ImageSize) -> Said:
+        return await self._reader.read(
+            prompts, size, known=self.object_ids, first_free_id=self._next_object_id
+        )
 
-    def _check_prompts(self, prompts: Sequence[Prompt], field: str) -> None:
-        if len(prompts) > self._limits.max_prompts:
-            raise invalid_field(
-                field,
-                f"{len(prompts)} prompts are more than the limit of {self._limits.max_prompts}",
-            )
-        self._models.require(self._model, prompt_kinds(prompts))
+    def _reserve(self, said: Said) -> None:
+        """Give no id anew that prompts name or are given."""
+        self._next_object_id = max(self._next_object_id, *(one + 1 for one in said.object_ids), 0)
+
+    def _new_id(self) -> int:
+        object_id = self._next_object_id
+        self._next_object_id += 1
+        return object_id
 
     def _known(self, object_ids: Sequence[int]) -> ObjectTracker | None:
-        unknown = set(object_ids) - set(self.object_ids)
-        if unknown:
-            names = ", ".join(str(one) for one in sorted(unknown)[:8])
-            raise MaskwireError(
-                ErrorCode.OBJECT_NOT_FOUND,
-                f"control.object_ids: the session has no object {names}",
-                resource=names,
-            )
+        check_known(object_ids, self.object_ids)
         return self._tracker
 
-    def _note(self, held: HeldFrame, seen: Sightings, objects: Sequence[ObjectPrompts]) -> None:
-        for one in objects:
-            self._next_object_id = max(self._next_object_id, one.object_id + 1)
+    def _note(self, held: HeldFrame, seen: Sightings) -> None:
+        self._seeds.forget(self._given_up)
+        self._frames.forget(self._given_up)
         self._seeds.note(held.number, held.data, seen.merged())
 
     async def _on_device(

@@ -1,0 +1,134 @@
+"""Prompts of a session's request: what is checked of them, and what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from ..concept_prompts import read_sought
+from ..concept_tracking import ConceptTracker, SoughtConcept
+from ..errors import ErrorCode, MaskwireError, invalid_field
+from ..executor import BoundedExecutor
+from ..geometry import ImageSize
+from ..grouping import group_prompts, prompt_kinds
+from ..models import ModelRegistry, ServedModel
+from ..prompts import MaskPrompt, ObjectPrompts, Prompt, PromptKind, TextPrompt
+from ..tracking import ObjectSighting, ObjectTracker
+from .costs import StateLimits
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What prompts on a frame say.
+
+    Attributes:
+        objects: Visual prompts by object.
+        sought: Texts to look for.
+    """
+
+    objects: tuple[ObjectPrompts, ...] = ()
+    sought: tuple[SoughtConcept, ...] = ()
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        """The ids that they name or are given."""
+        reserved = (one.object_id for one in self.sought if one.object_id is not None)
+        return (*(one.object_id for one in self.objects), *reserved)
+
+
+class PromptReader:
+    """Checks and reads the prompts of one session."""
+
+    def __init__(
+        self,
+        model: ServedModel,
+        models: ModelRegistry,
+        pixels: BoundedExecutor,
+        limits: StateLimits,
+    ) -> None:
+        self._model = model
+        self._models = models
+        self._pixels = pixels
+        self._limits = limits
+
+    def check(self, prompts: Sequence[Prompt], field: str) -> None:
+        """Check what can be checked without a frame.
+
+        Raises:
+            MaskwireError: `INVALID_ARGUMENT` for too many, `UNSUPPORTED_BY_MODEL`.
+        """
+        if len(prompts) > self._limits.max_prompts:
+            raise invalid_field(
+                field,
+                f"{len(prompts)} prompts are more than the limit of {self._limits.max_prompts}",
+            )
+        kinds = prompt_kinds(prompts)
+        if PromptKind.TEXT in kinds:
+            self._models.concept_tracking_model(self._model, is_named=True)
+        self._models.require(self._model, kinds)
+
+    async def read(
+        self,
+        prompts: Sequence[Prompt],
+        size: ImageSize,
+        *,
+        known: Collection[int],
+        first_free_id: int,
+    ) -> Said:
+        """Read prompts on a frame.
+
+        Args:
+            prompts: The prompts.
+            size: Size of the frame.
+            known: The session's objects.
+            first_free_id: Smallest id that was never used.
+
+        Raises:
+            MaskwireError: `INVALID_ARGUMENT` as `group_prompts` and `read_sought`, for too many
+                objects, and for a text with the id of an object.
+        """
+        if not prompts:
+            return Said()
+        sought = read_sought(prompts)
+        visual = [one for one in prompts if not isinstance(one.content, TextPrompt)]
+        reserved = {one.object_id for one in sought if one.object_id is not None}
+        taken = reserved & {*known, *(one.object_id for one in visual)}
+        if taken:
+            raise invalid_field("prompts", f"the id {min(taken)} of a text is an object's")
+        first_free_id = max(first_free_id, *(one + 1 for one in reserved), 0)
+        group = partial(group_prompts, visual, size, first_free_id=first_free_id)
+        if any(isinstance(one.content, MaskPrompt) for one in visual):
+            objects = (await self._pixels.run(group, is_refusable=False)).value
+        else:
+            objects = group()
+        count = len({*known, *(one.object_id for one in objects)})
+        if count > self._limits.max_objects:
+            raise invalid_field(
+                "prompts", f"{count} objects are more than the limit of {self._limits.max_objects}"
+            )
+        return Said(objects, sought)
+
+
+def seek(tracker: ObjectTracker, said: Said, new_id: Callable[[], int]) -> Sequence[ObjectSighting]:
+    """Look for what was said from the latest frame on; return what was found there."""
+    if not said.sought:
+        return ()
+    assert isinstance(tracker, ConceptTracker)
+    return tracker.seek(said.sought, new_id)
+
+
+def check_known(object_ids: Collection[int], known: Collection[int]) -> None:
+    """Check that a session has objects.
+
+    Raises:
+        MaskwireError: `OBJECT_NOT_FOUND`, naming those that it has not.
+    """
+    unknown = set(object_ids) - set(known)
+    if unknown:
+        names = ", ".join(str(one) for one in sorted(unknown)[:8])
+        raise MaskwireError(
+            ErrorCode.OBJECT_NOT_FOUND,
+            f"control.object_ids: the session has no object {names}",
+            resource=names,
+        )
