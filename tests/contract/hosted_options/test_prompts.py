@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 
 import grpc
+from PIL import Image
 
 from maskwire.v1 import (
     prompt_pb2,
+    segmentation_pb2,
 )
+from maskwire_server.domain.geometry import ImageSize
+from maskwire_server.domain.rle import decode_rle
 from tests.support.hosted_requests import (
     WIDTH,
     picture,
     refused,
     request,
     segment,
+    violated_fields,
 )
+from tests.support.sam3_questions import QUESTIONS
+from tests.support.sam3_scenes import answers
 
 
 def test_image(channel: grpc.Channel) -> None:
@@ -31,15 +39,25 @@ def test_image(channel: grpc.Channel) -> None:
 
 
 def test_text(channel: grpc.Channel) -> None:
-    wanted = request()
-    wanted.prompts.add().text.text = "a yellow school bus"
-    error = refused(lambda: segment(channel, wanted))
-    assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
-    assert "does not take text" in error.details()
-    assert "maskwire models pull sam3" in error.details()
-    wanted.prompts[-1].text.text = ""
-    error = refused(lambda: segment(channel, wanted))
-    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    question = next(one for one in QUESTIONS if one.text == "blue square")
+    scene = question.scene()
+    file = io.BytesIO()
+    Image.fromarray(scene.pixels).save(file, "PNG")
+    wanted = segmentation_pb2.SegmentImageRequest()
+    wanted.image.data = file.getvalue()
+    wanted.prompts.add().text.text = question.text
+    found = segment(channel, wanted)
+    size = ImageSize(width_px=scene.pixels.shape[1], height_px=scene.pixels.shape[0])
+    bitmaps = [decode_rle(mask.mask.coco_rle.counts, size) for mask in found.masks]
+    assert set(answers(scene, bitmaps)) == set(question.expected)
+    assert {mask.text for mask in found.masks} == {question.text}
+    wanted.prompts[0].text.text = "red triangle"
+    assert not segment(channel, wanted).masks
+    for broken in ("", " ", "a" * 1025):
+        wanted.prompts[0].text.text = broken
+        error = refused(lambda: segment(channel, wanted))
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert violated_fields(error) == ["prompts[0].text.text"]
 
 
 def test_points(channel: grpc.Channel) -> None:

@@ -150,9 +150,12 @@ def test_what_two_texts_found_counts_once_and_what_one_found_twice_stays() -> No
     )
     assert [(one.concept, one.instance.score) for one in found] == [(1, 0.9), (1, 0.5)]
     twice = number_instances(
-        [[instance(LEFT, 0.6), instance(nearly, 0.5)], []], read, first_free_id=1, most=None
+        [[instance(LEFT, 0.6), instance(nearly, 0.5)], [instance(RIGHT, 0.4)]],
+        read,
+        first_free_id=1,
+        most=None,
     )
-    assert len(twice) == 2
+    assert [(one.concept, one.instance.score) for one in twice] == [(0, 0.6), (0, 0.5), (1, 0.4)]
 
 
 def test_at_most_so_many_of_each_concept_the_best_first() -> None:
