@@ -43,7 +43,7 @@ def _sam3(endpoint: str) -> list[Row]:
     def row(parameter: str, field: str, default: str, accepted: str, by: str, **more: Any) -> Row:
         return Row(endpoint, parameter, PROMPTED, field, default, accepted, by, **more)
 
-    text_rule = "1 to 1024 bytes"
+    text_rule = "1 to 1024 bytes, not blank"
     return [
         row(
             "image_url",
@@ -136,7 +136,7 @@ ROWS = [
         "stored_everything",
     ),
     _sam1("image_url", "image.uri", "required", "as above", "image"),
-    _sam1("text_prompt", "prompts[].text.text", "none", "1 to 1024 bytes", "text"),
+    _sam1("text_prompt", "prompts[].text.text", "none", "1 to 1024 bytes, not blank", "text"),
     _sam1("size", "inference_size_px", "the model's own (1024)", "64 to 8192", "size", outside=63),
     _sam1("iou", "postprocess.max_overlap_iou", "off (0.9 there)", "0 to 1", "iou", outside=1.5),
     _sam1("confidence", "postprocess.min_score", "off (0.4)", "0 to 1", "confidence", outside=-1),
