@@ -85,6 +85,11 @@ class Prompt(_message.Message):
     there are any), and where none holds any, the nearest. Everything that refines one instance
     refines it together; where nothing was found it means nothing. Prompts with the object_id of a
     text are about that text alone, and prompts with any other are objects of their own.
+
+    In videos and sessions a text stands alone: it is looked for from its frame on, every instance is
+    an object as soon as it appears, and the first one takes the object_id of the text where that has
+    one. Boxes, points and masks beside it are objects of their own, and correct what was found by
+    its id; a negative box is INVALID_ARGUMENT.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

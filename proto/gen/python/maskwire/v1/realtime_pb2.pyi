@@ -400,7 +400,8 @@ class SessionControl(_message.Message):
     @_builtins.property
     def clear_prompts(self) -> Global___ClearPrompts:
         """Forgets the prompts of objects on the latest frame, but not the objects: one that was followed
-        into the frame goes back to the mask that it had, one that began there keeps its mask.
+        into the frame goes back to the mask that it had, one that began there keeps its mask. For all
+        objects, it also ends the search for texts; what they found stays.
         """
 
     @_builtins.property
@@ -739,7 +740,8 @@ class TrackedMask(_message.Message):
     """The object appeared in this frame, found by text or added by a prompt."""
     @_builtins.property
     def mask(self) -> _mask_pb2.Mask:
-        """The mask; its score is the probability that the object is visible, its encoding unset when
+        """The mask; its score is the probability that the object is visible, or, where a text found it,
+        the confidence with which it did (SCORE_KIND_CONCEPT_CONFIDENCE); its encoding is unset when
         unchanged or lost.
         """
 

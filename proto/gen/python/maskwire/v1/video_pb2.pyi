@@ -165,7 +165,9 @@ class TrackVideoRequest(_message.Message):
     def prompts(self) -> _containers.RepeatedCompositeFieldContainer[_prompt_pb2.Prompt]:
         """What to track, 1 to 4096 prompts, each with its frame_index; in pixels of the video. Prompts on
         later frames apply when these are reached: they begin objects there or correct them. Points
-        without an object_id are one object together on each frame.
+        without an object_id are one object together on each frame. A text is looked for from its frame
+        on, in every frame that is visited then; without a model in the request, one that takes text
+        serves it.
         """
 
     @_builtins.property
@@ -334,7 +336,9 @@ class VideoFrameResult(_message.Message):
 
     @_builtins.property
     def masks(self) -> _containers.RepeatedCompositeFieldContainer[_realtime_pb2.TrackedMask]:
-        """The masks, one for each object that was prompted by then."""
+        """The masks, one for each object that was prompted or found by a text by then; what the model
+        gives up as found by mistake is there no more.
+        """
 
     def __init__(
         self,
