@@ -93,16 +93,7 @@ def read_concepts(prompts: Sequence[Prompt], size: ImageSize) -> ConceptRequest:
             one object id, negative boxes that belong to no concept, or too many texts.
     """
     texts = [(one, one.content) for one in prompts if isinstance(one.content, TextPrompt)]
-    if len(texts) > _MAX_CONCEPTS:
-        raise invalid_field("prompts", f"{len(texts)} texts are more than {_MAX_CONCEPTS}")
-    known: set[int] = set()
-    for one, text in texts:
-        if not text.text.strip():
-            raise invalid_field(f"{one.field}.text.text", "a blank says nothing")
-        if one.object_id is not None:
-            if one.object_id in known:
-                raise invalid_field(f"{one.field}.object_id", "another text has it")
-            known.add(one.object_id)
+    known = _checked_ids(texts)
     concepts = [_concept(text, one.object_id, prompts, size) for one, text in texts]
     if not concepts:
         concepts = [_concept(TextPrompt(""), None, prompts, size)]
@@ -210,6 +201,21 @@ def refinements(
 def as_prompts(found: FoundInstance) -> ObjectPrompts:
     """Return an instance as prompts for another model: its box and its mask."""
     return replace(_shown(found), box=found.instance.box)
+
+
+def _checked_ids(texts: Sequence[tuple[Prompt, TextPrompt]]) -> set[int]:
+    """Return the object ids of texts, of which none is blank and no two have the same."""
+    if len(texts) > _MAX_CONCEPTS:
+        raise invalid_field("prompts", f"{len(texts)} texts are more than {_MAX_CONCEPTS}")
+    known: set[int] = set()
+    for one, text in texts:
+        if not text.text.strip():
+            raise invalid_field(f"{one.field}.text.text", "a blank says nothing")
+        if one.object_id is not None:
+            if one.object_id in known:
+                raise invalid_field(f"{one.field}.object_id", "another text has it")
+            known.add(one.object_id)
+    return known
 
 
 def _concept(

@@ -249,7 +249,8 @@ def test_an_object_of_its_own_stands_beside_a_text(channel: grpc.Channel) -> Non
 def test_a_named_model_draws_what_the_text_found(channel: grpc.Channel) -> None:
     question = question_with("blue disc")
     scene = question.scene()
-    response = segment(channel, about(scene, text("blue disc"), model=NANO))
+    point = click(scene.shapes[1].box)
+    response = segment(channel, about(scene, text("blue disc"), point, model=NANO))
     assert [one.model for one in response.info.models] == [SHAPES, NANO]
     alone = segment(channel, about(scene, text("blue disc")))
     assert set(covered(scene, response.masks)) == set(question.expected)
