@@ -54,7 +54,7 @@ test: $(STAMP) ## Run the tests (PYTEST_ARGS="tests/unit -k rle" for a part)
 check: $(STAMP) ## Format, lint, types, layers, contract and dependencies
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
-	$(BIN)/mypy service/maskwire_server clients/python proto/tools tests
+	$(BIN)/mypy service/maskwire_server clients/python proto/tools deploy tests
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/python proto/tools/contract.py check
 	$(BIN)/uv pip check --python $(BIN)/python

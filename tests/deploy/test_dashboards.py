@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from deploy.grafana.dashboards import FOLDER, dashboards
 
+from deploy.grafana.dashboards import FOLDER, dashboards
 from tests.deploy.metric_table import table, table_in_readme
 from tests.deploy.monitoring import exposed_labels, known_labels, promtool
 from tests.support.promql import references, unknown_references

@@ -1,10 +1,10 @@
 """The SAM 3 test checkpoint: the real classes in a small configuration, trained on shapes.
 
 The weights (`data/sam3_shapes.safetensors`, float16) came from five runs of a draft of
-`tests/support/sam3_training.py` on scenes of `sam3_scenes`, an hour on a busy core; what is there now is
-that draft cleaned up, and has not made these very weights. They know the concepts listed there, and
-answer 80 of 100 random questions wholly right. Their tracker is not trained: what it draws means
-nothing. `write` makes the folder
+`tests/support/sam3_training.py` on scenes of `sam3_scenes`, an hour on a busy core; what is there
+now is that draft cleaned up, and has not made these very weights. They know the concepts listed
+there, and answer 80 of 100 random questions wholly right. Their tracker is not trained: what it
+draws means nothing. `write` makes the folder
 that `transformers` loads: one `Sam3VideoModel`, from which `Sam3Model`, `Sam3TrackerModel` and
 `Sam3TrackerVideoModel` load too, as from the published checkpoint.
 """
