@@ -43,7 +43,7 @@ def write(folder: Path) -> Path:
     mask_size = {"height": MASK_SIDE, "width": MASK_SIDE}
     Sam3VideoProcessor(
         Sam3ImageProcessor(size=size, mask_size=mask_size),
-        Sam2VideoVideoProcessor(size=size, mask_size=mask_size),
+        Sam2VideoVideoProcessor(size=size, mask_size=mask_size),  # type: ignore[call-arg]
         tokenizer(),
     ).save_pretrained(folder)
     return folder

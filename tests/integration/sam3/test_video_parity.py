@@ -69,7 +69,7 @@ def test_what_texts_find_and_how_it_is_followed(
     from transformers.models.sam3_video.modeling_sam3_video import Sam3VideoInferenceSession
 
     upstream: Any = Sam3VideoModel.from_pretrained(folder, key_mapping=_ONE_PREFIX).eval()
-    session = Sam3VideoInferenceSession(video, 160, 200, dtype=torch.float32)
+    session: Any = Sam3VideoInferenceSession(video, 160, 200, dtype=torch.float32)
     session.obj_with_new_inputs = []
     Sam3VideoProcessor.from_pretrained(folder).add_text_prompt(session, list(TEXTS))
     tracker = engine.new_tracker(SIZE, TrackingLimits(max_objects=64, held_frames=0))
