@@ -1,8 +1,8 @@
 """A SAM 3 network at random that upstream can run on video, for comparisons with it.
 
 Upstream's tracker reads object pointers only where the network is wider than a memory (64), which
-the network of `sam3_checkpoint` is not. Thresholds are such that a network at random finds, follows,
-loses and drops objects all the time.
+the network of `sam3_checkpoint` is not. The thresholds let a network at random find, follow, lose
+and drop objects all the time.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def write(folder: Path, **changes: Any) -> Path:
     mask_size = {"height": MASK_SIDE, "width": MASK_SIDE}
     Sam3VideoProcessor(
         Sam3ImageProcessor(size=size, mask_size=mask_size),
-        Sam2VideoVideoProcessor(size=size, mask_size=mask_size),
+        Sam2VideoVideoProcessor(size=size, mask_size=mask_size),  # type: ignore[call-arg]
         sam3_checkpoint.tokenizer(),
     ).save_pretrained(folder)
     return folder
