@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.support.sam2_checkpoints import Sam2Files, build_official_tiny, build_small
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C again where a shell started the tests in the background, which ignores it.
+
+    Programs that tests start would inherit that, and never end when a test interrupts them.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
