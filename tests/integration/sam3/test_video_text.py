@@ -1,0 +1,258 @@
+"""Text in videos and sessions through the API, on a real server whose default model takes none.
+
+The small network has learned to find shapes but not to follow them, so what is judged by meaning
+here are the frames in which objects are found.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import grpc
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from maskwire.v1 import (
+    image_pb2,
+    mask_pb2,
+    prompt_pb2,
+    realtime_pb2,
+    video_pb2,
+    video_pb2_grpc,
+)
+from tests.support import videos
+from tests.support.hosted_requests import refused
+from tests.support.metrics_page import scraped
+from tests.support.sam3_scenes import COLOURS, Scene, draw_clip
+from tests.support.server_process import ServerProcess, server_process
+from tests.support.session_server import Stream
+
+NANO, SHAPES = "maskwire-nano", "shapes"
+DEADLINE_S = 120.0
+FRAMES, ENTERS = 12, 6
+KINDS = (("red", "disc"), ("blue", "square"))
+HELD = "maskwire_sessions_bytes"
+GROWTH = 0.02
+LEAST_IOU = 0.5
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, small_sam3: Path) -> Iterator[ServerProcess]:
+    models = [
+        {"name": NANO},
+        {"name": SHAPES, "engine": "sam3", "checkpoint": str(small_sam3)},
+    ]
+    chosen = {"serve": models, "device": "cpu", "cpu_threads": 1}
+    folder = tmp_path_factory.mktemp("video-text")
+    with server_process(folder, models=chosen, jobs={"workers": 0}) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def channel(server: ServerProcess) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(server.address) as connected:
+        yield connected
+
+
+@pytest.fixture(scope="module")
+def clip() -> list[Scene]:
+    """A red disc and a blue square that hardly move."""
+    return draw_clip(np.random.default_rng(1), FRAMES, width=200, height=160, kinds=KINDS)
+
+
+@pytest.fixture(scope="module")
+def newcomer(clip: list[Scene]) -> NDArray[np.bool_]:
+    """Where another red disc stands that comes later, far from the others."""
+    taken = clip[0].shapes[0].mask | clip[0].shapes[1].mask
+    room = cv2.distanceTransform((~taken).astype(np.uint8), cv2.DIST_L2, 5)
+    room[:24], room[-24:], room[:, :24], room[:, -24:] = 0, 0, 0, 0
+    row, column = np.unravel_index(int(room.argmax()), room.shape)
+    rows, columns = np.ogrid[: room.shape[0], : room.shape[1]]
+    return np.asarray((rows - row) ** 2 + (columns - column) ** 2 < 19**2)
+
+
+@pytest.fixture(scope="module")
+def pictures(clip: list[Scene], newcomer: NDArray[np.bool_]) -> list[NDArray[np.uint8]]:
+    shown = []
+    for frame, scene in enumerate(clip):
+        pixels = scene.pixels.copy()
+        if frame >= ENTERS:
+            pixels[newcomer] = COLOURS["red"]
+        shown.append(pixels)
+    return shown
+
+
+def text(words: str, **more: Any) -> prompt_pb2.Prompt:
+    return prompt_pb2.Prompt(text=prompt_pb2.TextPrompt(text=words), **more)
+
+
+def track(
+    channel: grpc.Channel,
+    pictures: list[NDArray[np.uint8]],
+    *prompts: prompt_pb2.Prompt,
+    **more: Any,
+) -> list[video_pb2.VideoFrameResult]:
+    request = video_pb2.TrackVideoRequest(prompts=prompts, **more)
+    request.video.data = videos.encode_video(pictures)
+    stub: Any = video_pb2_grpc.VideoServiceStub(channel)
+    responses = list(stub.TrackVideo(request, timeout=DEADLINE_S))
+    return [response.frame for response in responses if response.HasField("frame")]
+
+
+def iou(mask: realtime_pb2.TrackedMask, truth: NDArray[np.bool_]) -> float:
+    box = mask.mask.box
+    rows, columns = np.nonzero(truth)
+    left, top = max(box.x_min, columns.min()), max(box.y_min, rows.min())
+    right, bottom = min(box.x_max, columns.max() + 1), min(box.y_max, rows.max() + 1)
+    shared = max(0.0, right - left) * max(0.0, bottom - top)
+    first = (box.x_max - box.x_min) * (box.y_max - box.y_min)
+    second = (columns.max() + 1 - columns.min()) * (rows.max() + 1 - rows.min())
+    return float(shared / (first + second - shared))
+
+
+def test_what_a_text_finds_in_a_video(channel, pictures, clip, newcomer):
+    options = mask_pb2.MaskOptions(include_scores=True, include_boxes=True)
+    frames = track(channel, pictures, text("red disc", object_id=7), mask_options=options)
+    assert len(frames) == FRAMES
+    (first,) = frames[0].masks
+    assert first.mask.object_id == 7
+    assert first.mask.text == "red disc"
+    assert first.mask.score_kind == mask_pb2.SCORE_KIND_CONCEPT_CONFIDENCE
+    assert first.mask.score >= 0.5
+    assert first.is_new
+    assert iou(first, clip[0].shapes[0].mask) > LEAST_IOU, "the disc, not the square"
+    for frame in frames[:ENTERS]:
+        assert not any(one.is_new and iou(one, newcomer) > LEAST_IOU for one in frame.masks)
+    (entered,) = (
+        one for one in frames[ENTERS].masks if one.is_new and iou(one, newcomer) > LEAST_IOU
+    )
+    earlier = {one.mask.object_id for frame in frames[:ENTERS] for one in frame.masks}
+    assert entered.mask.object_id not in earlier
+    news = [one.mask.object_id for frame in frames for one in frame.masks if one.is_new]
+    assert news == [7, *(number for number in range(1, len(news) + 1) if number != 7)][: len(news)]
+
+
+def test_a_text_may_begin_later(channel, pictures):
+    late = [text("red disc", frame_index=8)]
+    frames = track(channel, pictures, *late)
+    assert [frame.frame_index for frame in frames] == [8, 9, 10, 11]
+    assert sorted(mask.mask.object_id for mask in frames[0].masks) == [1, 2]
+
+
+def test_both_ways_from_a_frame_give_the_same_objects(channel, pictures):
+    both = video_pb2.TRACK_DIRECTION_BOTH
+    frames = track(channel, pictures, text("red disc", frame_index=9), direction=both)
+    assert [frame.frame_index for frame in frames] == [9, 10, 11, *range(8, -1, -1)]
+    assert sorted(mask.mask.object_id for mask in frames[0].masks) == [1, 2]
+    backward = [mask.mask for mask in frames[3].masks]
+    assert {1, 2} & {mask.object_id for mask in backward}
+
+
+def test_what_is_not_there_is_not_found(channel, pictures):
+    frames = track(channel, pictures[:3], text("green triangle"))
+    assert [len(frame.masks) for frame in frames] == [0, 0, 0]
+
+
+def test_a_model_that_takes_no_text_is_named_with_one_that_does(channel, pictures):
+    error = refused(lambda: track(channel, pictures[:2], text("disc"), model=NANO))
+    assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert SHAPES in error.details()
+
+
+def encoded(pixels: NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def opened(stream: Stream, model: str = SHAPES) -> None:
+    started = stream.ask(sequence=1, config=realtime_pb2.SessionConfig(model=model))
+    assert started.WhichOneof("message") == "started"
+
+
+def shown(
+    stream: Stream, number: int, data: bytes, *prompts: prompt_pb2.Prompt
+) -> realtime_pb2.RunSessionResponse:
+    frame = realtime_pb2.SessionFrame(
+        image=image_pb2.ImageSource(data=data), frame_id=number, prompts=prompts
+    )
+    return stream.ask(sequence=number + 2, frame=frame)
+
+
+@pytest.mark.robustness
+@pytest.mark.timeout(1800)
+def test_resident_memory_after_100_and_500_frames_of_text(server, channel, pictures):
+    resident: dict[int, int] = {}
+    data = [encoded(one) for one in pictures[ENTERS:]]
+    held = followed(server, channel, data, 500, resident)
+    print(f"resident {resident}, held {held}")
+    assert resident[500] < resident[100] * (1 + GROWTH)
+    assert max(size for frame, size in held.items() if frame > 350) <= 1.02 * max(
+        size for frame, size in held.items() if 150 < frame <= 350
+    )
+    assert scraped(server.metrics_port, HELD) == 0
+
+
+def followed(
+    server: ServerProcess,
+    channel: grpc.Channel,
+    data: list[bytes],
+    frames: int,
+    resident: dict[int, int] | None = None,
+) -> dict[int, float]:
+    """Follow what a text finds for so many frames; return what the session held on the way."""
+    held = {}
+    stream = Stream(channel)
+    opened(stream)
+    for number in range(frames):
+        prompts = [text("red disc")] if number == 0 else []
+        answer = shown(stream, number, data[number % len(data)], *prompts)
+        assert answer.WhichOneof("message") == "frame_result", answer
+        if number % 10 == 9:
+            held[number + 1] = scraped(server.metrics_port, HELD)
+        if resident is not None and number + 1 in (100, 500):
+            resident[number + 1] = resident_bytes(server.process.pid)
+    stream.half_close()
+    assert stream.hear().WhichOneof("message") == "ended"
+    assert stream.hear_end() is grpc.StatusCode.OK
+    return held
+
+
+def resident_bytes(process_id: int) -> int:
+    status = Path(f"/proc/{process_id}/status").read_text(encoding="utf-8")
+    line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
+    return int(line.split()[1]) * 1024
+
+
+def test_what_a_text_found_is_removed_and_no_text_is_looked_for_any_more(channel, pictures):
+    stream = Stream(channel)
+    opened(stream)
+    data = [encoded(one) for one in pictures]
+    first = shown(stream, 0, data[0], text("red disc"))
+    (mask,) = first.frame_result.masks
+    assert mask.mask.text == "red disc"
+    stream.say(
+        sequence=50,
+        control=realtime_pb2.SessionControl(
+            remove_objects=realtime_pb2.RemoveObjects(object_ids=[mask.mask.object_id])
+        ),
+    )
+    answers = [shown(stream, 1, data[1]) for _ in range(1)]
+    assert not answers[0].frame_result.masks, "it is not found anew"
+    stream.cancel()
+
+
+def test_a_session_with_a_model_that_takes_no_text(channel, pictures):
+    stream = Stream(channel)
+    opened(stream, NANO)
+    answer = shown(stream, 0, encoded(pictures[0]), text("red disc"))
+    assert answer.WhichOneof("message") == "error"
+    assert answer.error.code == grpc.StatusCode.FAILED_PRECONDITION.value[0]
+    assert SHAPES in answer.error.message
+    stream.cancel()
