@@ -20,13 +20,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
 
 from maskwire.v1 import (
-    job_service_pb2,
-    job_service_pb2_grpc,
     mask_pb2,
     model_pb2,
     model_pb2_grpc,
-    reconstruction_pb2,
-    reconstruction_pb2_grpc,
     rendering_pb2,
     segmentation_pb2,
     segmentation_pb2_grpc,
@@ -40,8 +36,9 @@ SERVED = (
     "maskwire.v1.RealtimeService",
     "maskwire.v1.SegmentationService",
     "maskwire.v1.VideoService",
+    "maskwire.v1.JobService",
+    "maskwire.v1.ReconstructionService",
 )
-UNSERVED = ("maskwire.v1.JobService", "maskwire.v1.ReconstructionService")
 DEADLINE_S = 120.0
 
 
@@ -142,23 +139,6 @@ def test_models_are_listed_and_described(channel):
     assert raised.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-def test_services_without_an_implementation_answer_unimplemented(channel):
-    calls = (
-        lambda: job_service_pb2_grpc.JobServiceStub(channel).GetJob(
-            job_service_pb2.GetJobRequest()
-        ),
-        lambda: next(
-            reconstruction_pb2_grpc.ReconstructionServiceStub(channel).ReconstructBodies(
-                reconstruction_pb2.ReconstructBodiesRequest()
-            )
-        ),
-    )
-    for call in calls:
-        with pytest.raises(grpc.RpcError) as raised:
-            call()
-        assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
-
-
 def test_health_answers_for_the_server_and_for_each_service(channel):
     stub: Any = health_pb2_grpc.HealthStub(channel)
 
@@ -167,8 +147,6 @@ def test_health_answers_for_the_server_and_for_each_service(channel):
 
     for service in ("", *SERVED):
         assert status(service) == health_pb2.HealthCheckResponse.SERVING
-    for service in UNSERVED:
-        assert status(service) == health_pb2.HealthCheckResponse.NOT_SERVING
     with pytest.raises(grpc.RpcError) as raised:
         status("no.such.Service")
     assert raised.value.code() is grpc.StatusCode.NOT_FOUND
@@ -190,7 +168,7 @@ def test_buf_curl_lists_and_calls_methods_by_reflection(server, tmp_path):
         return finished.stdout
 
     url = f"http://{server.address}"
-    assert {*SERVED, *UNSERVED} <= set(curl("--list-services", url).split())
+    assert set(SERVED) <= set(curl("--list-services", url).split())
     assert "SegmentImage" in curl("--list-methods", url)
     request = {
         "image": {"data": base64.b64encode(picture(7)).decode()},
