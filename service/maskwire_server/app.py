@@ -125,7 +125,7 @@ class WorkerApplication:
             metrics.readiness_changed("worker", False)
             metrics_server = await _start_metrics(settings, metrics, resources)
             shared = build_shared(settings, metrics, resources)
-            keeping = await open_jobs(settings, shared, resources)
+            keeping = await open_jobs(settings, shared, resources, must_answer=True)
             start_workers(settings, keeping, shared, resources)
             metrics.readiness_changed("worker", True)
             resources.callback(metrics.readiness_changed, "worker", False)

@@ -7,6 +7,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import structlog
+
+from ..domain.errors import MaskwireError
 from ..domain.jobs.backend import JobBackend
 from ..domain.jobs.content import JobContentStore
 from ..domain.jobs.ledger import JobLedger, JobRules
@@ -23,6 +26,8 @@ from ..settings import Settings, SettingsError
 from ..transport.queued_call_runner import SegmentationServices
 from ..transport.services import JobParts
 from .shared import SharedParts
+
+_log = structlog.get_logger(__name__)
 
 _CHILD_ARGV = (sys.executable, "-m", "maskwire_server.composition.job_child")
 
@@ -43,7 +48,7 @@ async def build_jobs(
     resources: AsyncExitStack,
 ) -> JobParts:
     """Build what answers about jobs, and start this process's own workers."""
-    keeping = await open_jobs(settings, shared, resources)
+    keeping = await open_jobs(settings, shared, resources, must_answer=False)
     start_workers(settings, keeping, shared, resources)
     _start_webhooks(settings, keeping, shared, resources)
     chosen = settings.jobs
@@ -71,17 +76,33 @@ async def build_jobs(
 
 
 async def open_jobs(
-    settings: Settings, shared: SharedParts, resources: AsyncExitStack
+    settings: Settings,
+    shared: SharedParts,
+    resources: AsyncExitStack,
+    *,
+    must_answer: bool,
 ) -> JobKeeping:
     """Connect to the backend, and begin to remove jobs that expired.
 
+    Args:
+        settings: Say which backend, and the rules.
+        shared: What keeps the content of jobs.
+        resources: What must be closed goes here.
+        must_answer: Whether a backend that does not answer is an error. Without one a server still
+            serves all but jobs, and those too once it answers; a worker has nothing to do.
+
     Raises:
-        MaskwireError: `JOBS_UNAVAILABLE`.
+        MaskwireError: `JOBS_UNAVAILABLE`, where it must answer.
     """
     chosen = settings.jobs
     backend = make_job_backend(settings)
     resources.push_async_callback(backend.close)
-    await backend.open()
+    try:
+        await backend.open()
+    except MaskwireError as error:
+        if must_answer:
+            raise
+        _log.warning("jobs are not available yet", backend=chosen.backend, error=error.message)
     rules = JobRules(
         max_attempts=chosen.max_attempts,
         retry_delay=timedelta(seconds=chosen.retry_delay_s),
