@@ -120,7 +120,7 @@ def _with_known_points(points: NDArray[np.float32], field: str) -> NDArray[np.fl
         depth = block[..., 2]
         lateral = np.abs(block[..., :2]).max(axis=2)  # NaN where either is
         known = (depth >= _NEAREST_M) & (depth <= _FARTHEST_M)
-        known &= (lateral <= _FARTHEST_M) & (lateral <= depth * _STEEPEST_SLOPE)
+        known &= (lateral <= _FARTHEST_M) & (lateral / _STEEPEST_SLOPE <= depth)
         block[~known] = np.nan
         any_known = any_known or bool(known.any())
     if not any_known:

@@ -347,3 +347,14 @@ def test_mutated_files_give_a_good_array_or_a_refusal(data):
         known = np.isfinite(outcome)
         assert (known.all(axis=2) == known.any(axis=2)).all()
         assert known.any()
+
+
+def test_the_largest_numbers_are_unknown_points():
+    points = np.ones((5, 7, 3), np.float32)
+    largest = np.finfo(np.float32).max
+    points[0] = [0.0, 0.0, largest]
+    points[1] = [largest, -largest, largest]
+    points[2] = [largest, 0.0, 1.0]
+    read = read_or_refuse(npy(points))
+    assert np.isnan(read[:3]).all()
+    assert np.array_equal(read[3:], points[3:])
