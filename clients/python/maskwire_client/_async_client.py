@@ -14,7 +14,7 @@ from . import _auto_messages, _requests, _responses
 from ._async_client_jobs import AsyncJobCalls
 from ._async_client_sessions import AsyncStreamingCalls, open_channel
 from ._auto_stream import AsyncAutoSegmentStream
-from ._calls import Attempt, Pause, Steps, call_steps, segment_steps
+from ._calls import Attempt, Pause, Steps, call_steps, image_metadata, segment_steps
 from ._channel import Tls
 from ._configuration import (
     DEFAULT_MAX_MESSAGE_BYTES,
@@ -187,6 +187,7 @@ class AsyncClient(AsyncStreamingCalls, AsyncJobCalls):
 
         A file is read at once: read it elsewhere where that would take long.
         """
+        source = load_image(image)
         request = _auto_messages.stream_auto_segment_request(
             _auto_messages.AutoSegmentArguments(
                 options=options,
@@ -200,13 +201,13 @@ class AsyncClient(AsyncStreamingCalls, AsyncJobCalls):
                 delivery=delivery,
                 inference_size_px=inference_size_px,
             ),
-            load_image(image),
+            source,
         )
         identifier = request_id or new_request_id()
         call = self._segmentation.StreamAutoSegment(
             request,
             timeout=self._configuration.deadline(timeout_s).remaining_s(),
-            metadata=self._configuration.call_metadata(identifier),
+            metadata=(*self._configuration.call_metadata(identifier), *image_metadata(source)),
         )
         return AsyncAutoSegmentStream(call, identifier)
 
@@ -280,4 +281,4 @@ class AsyncClient(AsyncStreamingCalls, AsyncJobCalls):
         request: object,
         metadata: Sequence[tuple[str, str]],
     ) -> _ResponseT:
-        return await method(request, timeout=step.timeout_s, metadata=metadata)
+        return await method(request, timeout=step.timeout_s, metadata=(*metadata, *step.metadata))

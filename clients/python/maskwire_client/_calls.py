@@ -36,12 +36,27 @@ long as a round trip of 21 ms; below, there is little to save.
 
 MAX_KNOWN_DIGESTS = 4096
 
+IMAGE_DIGEST_KEY = "maskwire-image-digest"
+"""Metadata key of the digest of the image that a call is about, for balancers before the servers.
+
+One that hashes on it sends all calls about an image to the server that holds its embedding. Servers
+do not look at it.
+"""
+
+Metadata: TypeAlias = tuple[tuple[str, str], ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Send the request now; give up after `timeout_s` (None: never)."""
+    """Send the request now; give up after `timeout_s` (None: never).
+
+    Attributes:
+        timeout_s: Seconds that the attempt may take.
+        metadata: Sent besides what every call of the client has.
+    """
 
     timeout_s: float | None
+    metadata: Metadata = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +117,26 @@ class KnownDigests:
             return digest in self._digests
 
 
-def call_steps(deadline: Deadline, overload_retries: int) -> Steps[_ResponseT]:
+def image_metadata(image: EncodedImage | ImageReference) -> Metadata:
+    """Return the metadata of a call about one image; nothing where its digest is not known."""
+    if isinstance(image, EncodedImage):
+        return ((IMAGE_DIGEST_KEY, image.digest),)
+    return ((IMAGE_DIGEST_KEY, image.address),) if image.is_digest else ()
+
+
+def call_steps(
+    deadline: Deadline, overload_retries: int, metadata: Metadata = ()
+) -> Steps[_ResponseT]:
     """Attempt a call; where the server is full and says when to come back, wait and attempt again.
 
     Args:
         deadline: Pauses that would end after it are not begun: the refusal is raised instead.
         overload_retries: Most attempts after the first.
+        metadata: Sent with each attempt.
     """
     for retries_left in range(overload_retries, -1, -1):
         try:
-            return _response((yield Attempt(deadline.remaining_s())))
+            return _response((yield Attempt(deadline.remaining_s(), metadata)))
         except ResourceExhausted as error:
             if error.retry_after is None or retries_left == 0:
                 raise
@@ -139,20 +164,21 @@ def segment_steps(
         deadline: Of the call with all its attempts.
         overload_retries: As for `call_steps`.
     """
+    metadata = image_metadata(image)
     if isinstance(image, ImageReference):
         request.image.CopyFrom(_requests.reference_source(image))
-        return (yield from call_steps(deadline, overload_retries))
+        return (yield from call_steps(deadline, overload_retries, metadata))
     if known is not None and (image.digest in known or len(image.data) >= PROBE_FROM_BYTES):
         request.image.CopyFrom(_requests.digest_source(image))
         try:
-            response: _ResponseT = yield from call_steps(deadline, overload_retries)
+            response: _ResponseT = yield from call_steps(deadline, overload_retries, metadata)
         except ImageNotFound:
             known.discard(image.digest)
         else:
             known.add(image.digest)
             return response
     request.image.CopyFrom(_requests.bytes_source(image))
-    response = yield from call_steps(deadline, overload_retries)
+    response = yield from call_steps(deadline, overload_retries, metadata)
     if known is not None:
         known.add(image.digest)
     return response

@@ -28,6 +28,8 @@ IDEMPOTENT_METHODS: tuple[tuple[str, str | None], ...] = (
 """Services (method None: all of it) whose calls may be sent again after UNAVAILABLE."""
 
 _KEEPALIVE_MS = 60_000
+_FRAMING_BYTES = 64 * 1024
+_MAX_INT = 2**31 - 1
 # gRPC's own pauses between attempts to connect grow to 2 min: a server that is back would be left
 # alone for that long.
 _FIRST_RECONNECT_MS = 200
@@ -117,6 +119,8 @@ def channel_options(
         ("grpc.service_config", service_config(retry_attempts)),
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_receive_message_length", max_message_bytes),
+        # gRPC sends again only what it has kept, by default 256 KiB: less than most photographs.
+        ("grpc.per_rpc_retry_buffer_size", min(max_message_bytes + _FRAMING_BYTES, _MAX_INT)),
         ("grpc.primary_user_agent", user_agent),
         ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
         ("grpc.initial_reconnect_backoff_ms", _FIRST_RECONNECT_MS),

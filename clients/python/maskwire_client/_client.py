@@ -12,7 +12,7 @@ from maskwire.v1 import model_pb2, model_pb2_grpc, segmentation_pb2, segmentatio
 
 from . import _auto_messages, _requests, _responses
 from ._auto_stream import AutoSegmentStream
-from ._calls import Attempt, Pause, Steps, call_steps, segment_steps
+from ._calls import Attempt, Pause, Steps, call_steps, image_metadata, segment_steps
 from ._channel import Tls
 from ._client_jobs import JobCalls
 from ._client_sessions import StreamingCalls, open_channel
@@ -281,6 +281,7 @@ class Client(StreamingCalls, JobCalls):
             TypeError: An argument is of a kind that is not taken.
             ValueError: An array has the wrong shape, or a number cannot be sent.
         """
+        source = load_image(image)
         request = _auto_messages.stream_auto_segment_request(
             _auto_messages.AutoSegmentArguments(
                 options=options,
@@ -294,13 +295,13 @@ class Client(StreamingCalls, JobCalls):
                 delivery=delivery,
                 inference_size_px=inference_size_px,
             ),
-            load_image(image),
+            source,
         )
         identifier = request_id or new_request_id()
         call = self._segmentation.StreamAutoSegment(
             request,
             timeout=self._configuration.deadline(timeout_s).remaining_s(),
-            metadata=self._configuration.call_metadata(identifier),
+            metadata=(*self._configuration.call_metadata(identifier), *image_metadata(source)),
         )
         return AutoSegmentStream(call, identifier)
 
@@ -390,4 +391,4 @@ class Client(StreamingCalls, JobCalls):
         request: object,
         metadata: Sequence[tuple[str, str]],
     ) -> _ResponseT:
-        return method(request, timeout=step.timeout_s, metadata=metadata)
+        return method(request, timeout=step.timeout_s, metadata=(*metadata, *step.metadata))

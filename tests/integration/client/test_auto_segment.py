@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -52,16 +53,19 @@ class Service(segmentation_pb2_grpc.SegmentationServiceServicer):
 
     def __init__(self, breaks_after: int | None = None) -> None:
         self.requests: list[Any] = []
+        self.metadata: list[dict[str, str | bytes]] = []
         self.was_cancelled = asyncio.Event()
         self._breaks_after = breaks_after
 
     async def AutoSegment(self, request, context):  # noqa: N802
         self.requests.append(request)
+        self.metadata.append(dict(context.invocation_metadata()))
         masks = [mask(0, 0.9), mask(1, 0.8)]
         return segmentation_pb2.AutoSegmentResponse(masks=masks, info=INFO)
 
     async def StreamAutoSegment(self, request, context):  # noqa: N802
         self.requests.append(request)
+        self.metadata.append(dict(context.invocation_metadata()))
         for number, reply in enumerate(STREAM):
             if number == self._breaks_after:
                 await refuse(context, grpc.StatusCode.UNAVAILABLE, "draining")
@@ -194,3 +198,13 @@ async def test_leaving_the_block_cancels_the_rest(kind: type) -> None:
         await service.was_cancelled.wait()
     assert len(updates) == 1
     assert result is None
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+async def test_both_methods_name_the_image_to_balancers(kind: type) -> None:
+    digest = "sha256:" + hashlib.sha256(IMAGE).hexdigest()
+    service = Service()
+    async with serving(service) as address:
+        await auto_segment(kind, address)
+        await follow(kind, address)
+    assert [sent.get("maskwire-image-digest") for sent in service.metadata] == [digest] * 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from datetime import timedelta
 from typing import Any
 
@@ -68,6 +69,28 @@ async def test_a_small_new_image_is_sent_at_once(call: Caller) -> None:
         result = await call(address, segment())
     assert [request.image.data for request in script.requests] == [IMAGE]
     assert [mask.object_id for mask in result] == [1]
+
+
+async def test_calls_on_one_image_name_its_digest_to_balancers(call: Caller) -> None:
+    digest = "sha256:" + hashlib.sha256(LARGE_IMAGE).hexdigest()
+    script = Script([IMAGE_NOT_FOUND, overloaded(0.01), returning(OK)])
+    async with serving(script) as address:
+        await call(address, segment(LARGE_IMAGE), segment(digest), ("models", {}))
+    assert [sent.get("maskwire-image-digest") for sent in script.metadata] == [digest] * 4
+
+
+async def test_a_large_image_is_sent_again_after_unavailable(call: Caller) -> None:
+    script = Script([IMAGE_NOT_FOUND, UNAVAILABLE, UNAVAILABLE, returning(OK)])
+    async with serving(script) as address:
+        await call(address, segment(bytes(3_000_000)))
+    assert len(script.requests) == 4
+
+
+async def test_an_image_that_is_elsewhere_has_no_digest_to_name(call: Caller) -> None:
+    script = Script([returning(OK)])
+    async with serving(script) as address:
+        await call(address, segment("https://example.com/a.jpg"))
+    assert "maskwire-image-digest" not in script.metadata[0]
 
 
 async def test_a_large_image_is_sent_only_after_its_digest_is_not_found(call: Caller) -> None:

@@ -28,6 +28,11 @@ if _version_not_supported:
 class SegmentationServiceStub:
     """SegmentationService segments still images. Every call is idempotent: it may be retried after
     UNAVAILABLE.
+
+    Request metadata of the key maskwire-image-digest name the image of a call by its digest, as in
+    ImageSource.digest, also where the bytes are sent. They are a hint for a balancer that is to bring
+    all calls about an image to the server that holds its embedding; optional, and without meaning to
+    the server, which does not read them.
     """
 
     def __init__(self, channel):
@@ -56,6 +61,11 @@ class SegmentationServiceStub:
 class SegmentationServiceServicer:
     """SegmentationService segments still images. Every call is idempotent: it may be retried after
     UNAVAILABLE.
+
+    Request metadata of the key maskwire-image-digest name the image of a call by its digest, as in
+    ImageSource.digest, also where the bytes are sent. They are a hint for a balancer that is to bring
+    all calls about an image to the server that holds its embedding; optional, and without meaning to
+    the server, which does not read them.
     """
 
     def SegmentImage(self, request, context):
@@ -118,6 +128,11 @@ def add_SegmentationServiceServicer_to_server(servicer, server):
 class SegmentationService:
     """SegmentationService segments still images. Every call is idempotent: it may be retried after
     UNAVAILABLE.
+
+    Request metadata of the key maskwire-image-digest name the image of a call by its digest, as in
+    ImageSource.digest, also where the bytes are sent. They are a hint for a balancer that is to bring
+    all calls about an image to the server that holds its embedding; optional, and without meaning to
+    the server, which does not read them.
     """
 
     @staticmethod

@@ -29,6 +29,11 @@ GRPC_VERSION: str
 class SegmentationServiceStub:
     """SegmentationService segments still images. Every call is idempotent: it may be retried after
     UNAVAILABLE.
+
+    Request metadata of the key maskwire-image-digest name the image of a call by its digest, as in
+    ImageSource.digest, also where the bytes are sent. They are a hint for a balancer that is to bring
+    all calls about an image to the server that holds its embedding; optional, and without meaning to
+    the server, which does not read them.
     """
 
     @_typing.overload
@@ -59,6 +64,11 @@ class SegmentationServiceStub:
 class SegmentationServiceAsyncStub(SegmentationServiceStub):
     """SegmentationService segments still images. Every call is idempotent: it may be retried after
     UNAVAILABLE.
+
+    Request metadata of the key maskwire-image-digest name the image of a call by its digest, as in
+    ImageSource.digest, also where the bytes are sent. They are a hint for a balancer that is to bring
+    all calls about an image to the server that holds its embedding; optional, and without meaning to
+    the server, which does not read them.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -85,6 +95,11 @@ class SegmentationServiceAsyncStub(SegmentationServiceStub):
 class SegmentationServiceServicer(metaclass=_abc_1.ABCMeta):
     """SegmentationService segments still images. Every call is idempotent: it may be retried after
     UNAVAILABLE.
+
+    Request metadata of the key maskwire-image-digest name the image of a call by its digest, as in
+    ImageSource.digest, also where the bytes are sent. They are a hint for a balancer that is to bring
+    all calls about an image to the server that holds its embedding; optional, and without meaning to
+    the server, which does not read them.
     """
 
     @_abc_1.abstractmethod
