@@ -16,6 +16,7 @@ from . import (
     demo,
     doctor,
     evaluate,
+    health,
     jobs,
     live,
     models,
@@ -72,6 +73,7 @@ application.command("eval", epilog=evaluate.EPILOG)(evaluate.evaluate)
 application.command("config")(config.show_config)
 application.command("demo")(demo.demo)
 application.command("doctor")(doctor.doctor)
+application.command("health")(health.health)
 application.add_typer(jobs.application, name="jobs")
 application.add_typer(models.application, name="models")
 
