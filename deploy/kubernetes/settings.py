@@ -113,10 +113,42 @@ _CPU = (
     Row("limits.max_device_queue", 16, "more than that would wait longer than callers do"),
 )
 
+_GPU = (
+    Row("models.device", "cuda", "a pod without its device must fail, not serve from the CPU"),
+    Row(
+        "models.serve",
+        ({"name": "sam2.1-hiera-base-plus"}, {"name": "sam2.1-hiera-large"}),
+        "the component model-cache fetches both; the first is the default",
+    ),
+    Row("sessions.max_sessions", 32, "to be measured: `maskwire bench load` on your devices"),
+    Row(
+        "reconstruction.object_models",
+        ("inflate", "sam3d-objects"),
+        "servers take requests for both; each has workers of its own",
+    ),
+    Row("reconstruction.body_models", ("sam3d-body",), "its workers are those of sam3d-objects"),
+    Row(
+        "reconstruction.sam3d_objects_config",
+        f"{WEIGHTS}/sam3d-objects/pipeline.yaml",
+        "Meta's licence wants each user's consent: put the folder on the volume yourself",
+    ),
+    Row(
+        "reconstruction.sam3d_body_checkpoint",
+        f"{WEIGHTS}/sam3d-body/model.ckpt",
+        "as sam3d_objects_config",
+    ),
+    Row(
+        "reconstruction.sam3d_body_rig",
+        f"{WEIGHTS}/sam3d-body/mhr_model.pt",
+        "as sam3d_objects_config",
+    ),
+)
+
 FILES: dict[str, tuple[Row, ...]] = {
     "base/settings.env": _BASE,
     "overlays/dev/settings.env": _DEV,
     "overlays/cpu/settings.env": _CPU,
+    "overlays/gpu/settings.env": _GPU,
 }
 """The rows of each file; an overlay's win over the base's."""
 
@@ -130,7 +162,7 @@ def field_of(setting: str) -> FieldInfo:
     group, field = setting.split(".")
     model = Settings.model_fields[group].annotation
     assert model is not None
-    fields: dict[str, FieldInfo] = model.model_fields  # type: ignore[attr-defined]
+    fields: dict[str, FieldInfo] = model.model_fields
     return fields[field]
 
 
