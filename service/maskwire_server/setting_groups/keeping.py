@@ -64,6 +64,9 @@ class JobSettings(SettingGroup):
     queues: tuple[str, ...] = ("segmentation", "inflate")
     """Queues that the workers of this process serve: segmentation, and the names of reconstruction
     engines."""
+    health_port: int | None = Field(default=None, ge=0, le=65535)
+    """Port on which `maskwire worker` serves grpc.health.v1, unencrypted, on the address grpc.host:
+    SERVING until it drains; absent serves none, 0 takes a free one."""
     lease_s: float = Field(default=10.0, ge=0.5)
     """How long a job stays with a worker that says nothing; a dead worker's job restarts after."""
     max_attempts: int = Field(default=3, ge=1, le=10)
