@@ -22,6 +22,7 @@ from .composition.jobs import open_jobs, start_workers
 from .composition.models import load_models
 from .composition.services import build_services
 from .composition.shared import build_shared
+from .composition.tracing import build_observing
 from .observability.logging import configure_logging
 from .observability.metrics import Metrics
 from .observability.metrics_server import MetricsServer
@@ -67,12 +68,15 @@ class Application:
         """
         # Undone in reverse: the calls in flight first, what they need after them, metrics last.
         async with AsyncExitStack() as resources:
-            metrics = Metrics()
+            observing = build_observing(settings, "server", resources)
+            metrics = observing.metrics
             metrics.readiness_changed("server", False)
             metrics_server = await _start_metrics(settings, metrics, resources)
             models = await load_models(settings, metrics, resources)
             services = await build_services(settings, models, metrics, resources)
-            grpc_server = build_server(settings, services.domain, metrics)
+            grpc_server = build_server(
+                settings, services.domain, metrics, tracer=observing.tracer
+            )
             resources.push_async_callback(
                 grpc_server.drain_and_stop,
                 notice_s=settings.grpc.drain_notice_s,
@@ -121,7 +125,7 @@ class WorkerApplication:
             OSError: The metrics port is taken.
         """
         async with AsyncExitStack() as resources:
-            metrics = Metrics()
+            metrics = build_observing(settings, "worker", resources).metrics
             metrics.readiness_changed("worker", False)
             metrics_server = await _start_metrics(settings, metrics, resources)
             shared = build_shared(settings, metrics, resources)

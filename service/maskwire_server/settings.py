@@ -40,6 +40,7 @@ from .setting_groups.serving import (
     SessionSettings,
     VideoSettings,
 )
+from .setting_groups.tracing import TracingSettings
 
 __all__ = [
     "CONFIG_FILE_VARIABLE",
@@ -56,6 +57,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "StorageSettings",
+    "TracingSettings",
     "VideoSettings",
     "WebhookSettings",
 ]
@@ -103,6 +105,8 @@ class Settings(BaseSettings):
     """Reconstruction of 3D objects and bodies."""
     logging: LoggingSettings = LoggingSettings()
     """The log on standard error."""
+    tracing: TracingSettings = TracingSettings()
+    """Traces for an OpenTelemetry collector."""
 
     @classmethod
     def settings_customise_sources(

@@ -23,6 +23,7 @@ from ._configuration import (
     new_request_id,
 )
 from ._errors import error_from_rpc
+from ._tracing import numbered_attempts_async
 from .errors import MaskwireError
 from .images import ImageInput, load_image
 from .options import AutoSegmentOptions, Delivery, MaskEncoding, Postprocess, Rendering
@@ -245,6 +246,7 @@ class AsyncClient(AsyncStreamingCalls, AsyncJobCalls):
         """Close the connection."""
         await self.close()
 
+    @numbered_attempts_async()
     async def _carry_out(
         self,
         steps: Steps[_ResponseT],

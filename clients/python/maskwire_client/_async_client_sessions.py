@@ -16,6 +16,7 @@ from ._configuration import Configuration, new_request_id
 from ._session_core import Request, SessionCore
 from ._session_messages import DEFAULT_JPEG_QUALITY, DEFAULT_WINDOW, SessionArguments
 from ._targets import TargetChannels
+from ._tracing import traced_async
 from ._video_messages import VideoArguments, track_video_request
 from .options import Delivery, MaskEncoding, Postprocess
 from .prompts import BoxLike, MaskPrompt, PointLike, Text
@@ -26,9 +27,9 @@ from .videos import TrackDirection, VideoInput
 def open_channel(configuration: Configuration, target: str) -> grpc.aio.Channel:
     """Return a channel to a target with a client's options and credentials."""
     if configuration.tls is None:
-        return grpc.aio.insecure_channel(target, options=configuration.options)
+        return traced_async(grpc.aio.insecure_channel(target, options=configuration.options))
     credentials = configuration.tls.credentials()
-    return grpc.aio.secure_channel(target, credentials, options=configuration.options)
+    return traced_async(grpc.aio.secure_channel(target, credentials, options=configuration.options))
 
 
 class AsyncSessionConnector:

@@ -23,6 +23,7 @@ from ._configuration import (
     new_request_id,
 )
 from ._errors import error_from_rpc
+from ._tracing import numbered_attempts
 from .images import ImageInput, load_image
 from .options import AutoSegmentOptions, Delivery, MaskEncoding, Postprocess, Rendering
 from .prompts import BoxLike, MaskPrompt, PointLike, Text
@@ -357,6 +358,7 @@ class Client(StreamingCalls, JobCalls):
         """Close the connection."""
         self.close()
 
+    @numbered_attempts()
     def _carry_out(
         self,
         steps: Steps[_ResponseT],

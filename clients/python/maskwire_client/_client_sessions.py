@@ -14,6 +14,7 @@ from ._session import Session
 from ._session_core import Request, SessionCore
 from ._session_messages import DEFAULT_JPEG_QUALITY, DEFAULT_WINDOW, SessionArguments
 from ._targets import TargetChannels
+from ._tracing import traced
 from ._video import VideoTrack
 from ._video_messages import VideoArguments, track_video_request
 from .options import Delivery, MaskEncoding, Postprocess
@@ -25,9 +26,9 @@ from .videos import TrackDirection, VideoInput
 def open_channel(configuration: Configuration, target: str) -> grpc.Channel:
     """Return a channel to a target with a client's options and credentials."""
     if configuration.tls is None:
-        return grpc.insecure_channel(target, options=configuration.options)
+        return traced(grpc.insecure_channel(target, options=configuration.options))
     credentials = configuration.tls.credentials()
-    return grpc.secure_channel(target, credentials, options=configuration.options)
+    return traced(grpc.secure_channel(target, credentials, options=configuration.options))
 
 
 class SessionConnector:

@@ -41,9 +41,9 @@ class FirstStatus:
         return error_from_rpc(self._error)
 
     def _note(self, call: Any) -> None:
-        code = _at_once(call.code())
+        code = at_once(call.code())
         if code is not grpc.StatusCode.OK:
-            trailing, details = _at_once(call.trailing_metadata()), _at_once(call.details())
+            trailing, details = at_once(call.trailing_metadata()), at_once(call.details())
             self._error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details)
 
 
@@ -55,7 +55,7 @@ def _is_replaced(error: grpc.RpcError) -> bool:
     )
 
 
-def _at_once(value: Coroutine[Any, Any, Any]) -> Any:
+def at_once(value: Coroutine[Any, Any, Any]) -> Any:
     """Return what a coroutine returns that has nothing to wait for: the call is done."""
     try:
         value.send(None)

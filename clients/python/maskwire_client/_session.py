@@ -25,6 +25,7 @@ from ._session_messages import Prompts, frame_draft, prompts_message
 from ._session_requests import AnswerQueue, Pending
 from ._session_view import SessionView, too_late
 from ._streaming import ResultStream
+from ._tracing import in_this_context
 from .frames import FrameInput
 from .prompts import BoxLike, MaskPrompt, PointLike, Text
 from .sessions import FrameResult, SessionSeed, SessionSummary
@@ -60,7 +61,8 @@ class Session(SessionView):
         self._changed = threading.Condition()
         self._call: Any = None
         self._connections = 0
-        self._reader = threading.Thread(target=self._run, name="maskwire-session", daemon=True)
+        run = in_this_context(self._run)
+        self._reader = threading.Thread(target=run, name="maskwire-session", daemon=True)
 
     def open(self, timeout_s: float | None = None) -> Self:
         """Connect and wait until the session runs; `Client.open_session` has done so.

@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
 from ..domain.executor import BoundedExecutor
-from ..domain.jobs.calls import CallRunner
+from ..domain.jobs.calls import CallRunner, JobProgress, JobTask
 from ..domain.reconstruction.engine import ReconstructionEngine
 from ..domain.reconstruction.run import ReconstructionRunner
 from ..engines.reconstruction_registry import load_reconstruction_engine
@@ -26,6 +26,7 @@ from .jobs import input_reader
 from .reconstruction import reconstruction_specification
 from .services import segmentation_services
 from .shared import SharedParts, build_shared
+from .tracing import build_observing
 
 
 class _LoadedEngines:
@@ -52,8 +53,15 @@ class _LoadedEngines:
 class _LoadedSegmentation:
     """The segmentation services, whose models are loaded with the first call that needs them."""
 
-    def __init__(self, settings: Settings, shared: SharedParts, resources: AsyncExitStack) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        shared: SharedParts,
+        resources: AsyncExitStack,
+    ) -> None:
         self._settings = settings
+        self._metrics = metrics
         self._shared = shared
         self._resources = resources
         self._services: SegmentationServices | None = None
@@ -68,10 +76,22 @@ class _LoadedSegmentation:
             # Brings torch, which reconstruction by inflate does without: 3 s and 400 MB less.
             from .models import load_models
 
-            metrics = Metrics()
-            models = await load_models(self._settings, metrics, self._resources)
+            models = await load_models(self._settings, self._metrics, self._resources)
             self._services = segmentation_services(self._settings, models, self._shared)
         return self._services
+
+
+class _TracedRunner(CallRunner):
+    """Runs calls so that what they report belongs to the attempt, which the worker traces."""
+
+    def __init__(self, runner: CallRunner, metrics: Metrics) -> None:
+        self._runner = runner
+        self._metrics = metrics
+
+    async def run(self, task: JobTask, progress: JobProgress) -> bytes:
+        """Run a call; as the interface says."""
+        with self._metrics.work_elsewhere(task.trace_context):
+            return await self._runner.run(task, progress)
 
 
 @asynccontextmanager
@@ -80,7 +100,7 @@ async def make_runner(configuration: bytes) -> AsyncIterator[CallRunner]:
     settings = Settings.from_json(configuration)
     configure_logging(settings.logging, sys.stderr)
     async with AsyncExitStack() as resources:
-        metrics = Metrics()
+        metrics = build_observing(settings, "worker", resources).metrics
         shared = build_shared(settings, metrics, resources)
         # One thread: engines are used one call at a time.
         device = BoundedExecutor("reconstruction", 1, settings.limits.max_device_queue, metrics)
@@ -93,13 +113,14 @@ async def make_runner(configuration: bytes) -> AsyncIterator[CallRunner]:
             shared.stores.files,
             retention,
         )
-        yield QueuedCallRunner(
-            _LoadedSegmentation(settings, shared, resources).load,
+        runner = QueuedCallRunner(
+            _LoadedSegmentation(settings, metrics, shared, resources).load,
             reconstruction,
             shared.stores.files,
             shared.file_executor,
             retention,
         )
+        yield _TracedRunner(runner, metrics)
 
 
 def main() -> None:

@@ -125,7 +125,8 @@ class ConceptSegmentation:
             return found
 
         detected = await image.model.run(detect)
-        self._observer.stage_finished("prompt", image.model.description.name, detected.run_s)
+        name = image.model.description.name
+        self._observer.stage_finished("prompt", name, detected.run_s, detected.ended_s)
         return detected
 
     async def _decode(

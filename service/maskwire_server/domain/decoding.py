@@ -41,6 +41,7 @@ async def decode_objects(
         return predictions if seen == size else enlarge_predictions(predictions, seen, size)
 
     decoded = await model.run(decode)
-    observer.stage_finished("prompt", model.description.name, decoded.run_s)
-    observer.batch_decoded(model.description.name, len(objects))
+    name = model.description.name
+    observer.stage_finished("prompt", name, decoded.run_s, decoded.ended_s)
+    observer.batch_decoded(name, len(objects))
     return decoded

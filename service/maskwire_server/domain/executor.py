@@ -8,6 +8,7 @@ at once instead of growing.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 import time
 from collections.abc import Callable
@@ -33,11 +34,13 @@ class Completed(Generic[Value]):
         value: The return value.
         queue_s: Seconds between submission and start.
         run_s: Seconds on the thread.
+        ended_s: When it ended, on `time.perf_counter`'s clock; None for several calls together.
     """
 
     value: Value
     queue_s: float
     run_s: float
+    ended_s: float | None = None
 
 
 class BoundedExecutor:
@@ -61,6 +64,8 @@ class BoundedExecutor:
     ) -> Completed[Value]:
         """Run `function` on one of the threads and return its result with its timing.
 
+        It sees the caller's context variables, so that its log lines and reports tell the request.
+
         Args:
             function: What to run.
             is_refusable: False queues it however full the queue is: for callers that have one
@@ -81,12 +86,12 @@ class BoundedExecutor:
             try:
                 value = function()
             finally:
-                run_s = time.perf_counter() - started
-                self._observer.executor_ran(self.name, run_s)
-            return Completed(value, started - submitted, run_s)
+                ended = time.perf_counter()
+                self._observer.executor_ran(self.name, ended - started)
+            return Completed(value, started - submitted, ended - started, ended)
 
         try:
-            future = self._pool.submit(timed)
+            future = self._pool.submit(contextvars.copy_context().run, timed)
         except RuntimeError as error:
             self._release()
             raise MaskwireError(ErrorCode.SHUTTING_DOWN, "the server is stopping") from error

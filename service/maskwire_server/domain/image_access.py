@@ -82,6 +82,7 @@ class FrameImage:
         embedding: The embedding, where it is held.
         decode_s: Seconds that decoding took.
         queue_s: Seconds of waiting for threads.
+        decoded_s: When it was decoded, on `time.perf_counter`'s clock; None where it was not.
     """
 
     digest: str
@@ -91,6 +92,7 @@ class FrameImage:
     embedding: EncodedImage | None
     decode_s: float
     queue_s: float
+    decoded_s: float | None = None
 
     @property
     def is_cached(self) -> bool:
@@ -216,7 +218,14 @@ class ImageAccess:
         height, width = decoded.value.shape[:2]
         size = ImageSize(width_px=width, height_px=height)
         return FrameImage(
-            located.digest, data, size, decoded.value, None, decoded.run_s, decoded.queue_s
+            located.digest,
+            data,
+            size,
+            decoded.value,
+            None,
+            decoded.run_s,
+            decoded.queue_s,
+            decoded.ended_s,
         )
 
     async def encode_frame(
@@ -241,8 +250,8 @@ class ImageAccess:
         assert data is not None
         encoded = await model.run(lambda: model.engine.encode(pixels), is_refusable=False)
         name = model.description.name
-        self._observer.stage_finished("decode", name, frame.decode_s)
-        self._observer.stage_finished("encode", name, encoded.run_s)
+        self._observer.stage_finished("decode", name, frame.decode_s, frame.decoded_s)
+        self._observer.stage_finished("encode", name, encoded.run_s, encoded.ended_s)
         image = EncodedImage(
             embedding=encoded.value,
             info=ImageInfo(frame.digest, frame.size, identify_format(data).value),
@@ -312,8 +321,8 @@ class ImageAccess:
             pixels = shown.value
         encoded = await model.run(lambda: model.engine.encode(pixels))
         name = model.description.name
-        self._observer.stage_finished("decode", name, decoded.run_s)
-        self._observer.stage_finished("encode", name, encoded.run_s)
+        self._observer.stage_finished("decode", name, decoded.run_s, decoded.ended_s)
+        self._observer.stage_finished("encode", name, encoded.run_s, encoded.ended_s)
         return EncodedImage(
             embedding=encoded.value,
             info=ImageInfo(image.digest, size, identify_format(data).value),

@@ -1,15 +1,23 @@
-"""What the domain reports about its work; `observability/` turns it into metrics."""
+"""What the domain reports about its work; `observability/` turns it into metrics and traces."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
+from .jobs.job import Job
+from .tracing import TracedWork
+
 
 class Observer(Protocol):
     """Receives measurements; every method is cheap, thread-safe and never raises."""
 
-    def stage_finished(self, stage: str, model: str, seconds: float) -> None:
-        """Report that `decode`, `encode`, `prompt`, `track` or `postprocess` took `seconds`."""
+    def stage_finished(
+        self, stage: str, model: str, seconds: float, ended_s: float | None = None
+    ) -> None:
+        """Report that `decode`, `encode`, `prompt`, `track` or `postprocess` took `seconds`.
+
+        It ended at `ended_s` on `time.perf_counter`'s clock; None is about now.
+        """
 
     def model_loaded(self, model: str, seconds: float) -> None:
         """Report that a model's weights were loaded in `seconds`, at the start or again."""
@@ -86,3 +94,21 @@ class Observer(Protocol):
 
     def frame_answered(self, model: str, seconds: float) -> None:
         """Report that a frame was answered `seconds` after it was received."""
+
+    def trace_context(self) -> str:
+        """Return what other processes call the trace of what runs now; empty where there is none.
+
+        It is W3C's `traceparent`, kept with work that is done elsewhere.
+        """
+
+    def session_request(self, kind: str, sequence: int, received_s: float) -> TracedWork:
+        """Return one request of a live session, received on `time.perf_counter`'s clock.
+
+        While it is entered, reports belong to it and not to the stream, which may last for hours.
+        """
+
+    def job_attempt(self, job: Job) -> TracedWork:
+        """Return an attempt at a job, which belongs to the trace of the job's submitter."""
+
+    def work_elsewhere(self, trace_context: str) -> TracedWork:
+        """Return this process's part of work that another one traces: reports belong to that."""

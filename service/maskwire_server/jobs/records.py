@@ -50,6 +50,7 @@ def job_to_json(job: Job) -> JsonObject:
         "is_cancel_requested": job.is_cancel_requested,
         "result": _reference_to_json(job.result),
         "webhook": _webhook_to_json(job.webhook),
+        "trace_context": job.trace_context,
     }
 
 
@@ -81,6 +82,7 @@ def job_from_json(record: Mapping[str, Any]) -> Job:
         is_cancel_requested=record.get("is_cancel_requested", False),
         result=_optional_reference(record.get("result")),
         webhook=_webhook_of(record.get("webhook")),
+        trace_context=record.get("trace_context", ""),
     )
 
 

@@ -11,6 +11,8 @@ from functools import partial
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from ..domain.errors import ErrorCode
+from ..domain.jobs.job import Job
+from ..domain.tracing import UNTRACED, TracedWork
 from .keeping_metrics import KeepingMetrics
 from .process_metrics import ProcessMetrics
 
@@ -158,7 +160,7 @@ class Metrics(KeepingMetrics, ProcessMetrics):
     ) -> None:
         """Count a call that ends."""
         self._handled.labels(kind, service, method, code).inc()
-        self._handling.labels(kind, service, method).observe(seconds)
+        self._handling.labels(kind, service, method).observe(seconds, self._exemplar())
 
     def message_received(self, kind: str, service: str, method: str) -> None:
         """Count a request message."""
@@ -172,13 +174,15 @@ class Metrics(KeepingMetrics, ProcessMetrics):
         """Count an error that a call ended with."""
         self._errors.labels(code).inc()
 
-    def stage_finished(self, stage: str, model: str, seconds: float) -> None:
+    def stage_finished(
+        self, stage: str, model: str, seconds: float, ended_s: float | None = None
+    ) -> None:
         """Record how long a stage took."""
-        self._stages.labels(stage, model).observe(seconds)
+        self._stages.labels(stage, model).observe(seconds, self._exemplar())
 
     def queue_left(self, executor: str, seconds: float) -> None:
         """Record how long work waited."""
-        self._queue_time.labels(executor).observe(seconds)
+        self._queue_time.labels(executor).observe(seconds, self._exemplar())
 
     def executor_ran(self, executor: str, seconds: float) -> None:
         """Add to the time that an executor was at work."""
@@ -230,4 +234,24 @@ class Metrics(KeepingMetrics, ProcessMetrics):
 
     def frame_answered(self, model: str, seconds: float) -> None:
         """Record how long a frame took."""
-        self._frame_time.labels(model).observe(seconds)
+        self._frame_time.labels(model).observe(seconds, self._exemplar())
+
+    def trace_context(self) -> str:
+        """Return nothing: there are no traces."""
+        return ""
+
+    def session_request(self, kind: str, sequence: int, received_s: float) -> TracedWork:
+        """Trace nothing."""
+        return UNTRACED
+
+    def job_attempt(self, job: Job) -> TracedWork:
+        """Trace nothing."""
+        return UNTRACED
+
+    def work_elsewhere(self, trace_context: str) -> TracedWork:
+        """Trace nothing."""
+        return UNTRACED
+
+    def _exemplar(self) -> dict[str, str] | None:
+        """Return what names the trace of what is measured."""
+        return None

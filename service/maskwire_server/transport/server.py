@@ -27,6 +27,7 @@ from .interceptors.error_translation import ErrorInterceptor
 from .interceptors.metrics import CallRecorder, MetricsInterceptor
 from .interceptors.pipeline import CallPipeline
 from .interceptors.request_id import RequestIdInterceptor
+from .interceptors.tracing import CallTracer, TracingInterceptor
 from .interceptors.validation import ValidationInterceptor
 from .services import Binding, DomainServices, bind
 from .validation import RequestValidator
@@ -116,13 +117,19 @@ class GrpcServer:
         await self._server.stop(flush_s)
 
 
-def build_server(settings: Settings, domain: DomainServices, recorder: Recorder) -> GrpcServer:
+def build_server(
+    settings: Settings,
+    domain: DomainServices,
+    recorder: Recorder,
+    tracer: CallTracer | None = None,
+) -> GrpcServer:
     """Build the server with all services; call it on the event loop that is to run it.
 
     Args:
         settings: The groups `grpc` and `limits` are used.
         domain: What answers the calls.
         recorder: Receives measurements.
+        tracer: Traces calls; None traces none.
     """
     validator = RequestValidator()
     bindings = bind(domain, validator)
@@ -131,6 +138,7 @@ def build_server(settings: Settings, domain: DomainServices, recorder: Recorder)
     pipeline = CallPipeline(
         [
             RequestIdInterceptor(),
+            *([] if tracer is None else [TracingInterceptor(tracer)]),
             MetricsInterceptor(recorder),
             AccessLogInterceptor(),
             ErrorInterceptor(),

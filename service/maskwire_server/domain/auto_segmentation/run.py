@@ -167,7 +167,8 @@ class AutoSegmentRun:
         )
         self._spent.queue_s += part.queue_s + encoded.queue_s
         self._spent.encode_s += encoded.run_s
-        self._observer.stage_finished("encode", self._model.description.name, encoded.run_s)
+        name = self._model.description.name
+        self._observer.stage_finished("encode", name, encoded.run_s, encoded.ended_s)
         return encoded.value
 
     def is_update_due(self, done: PointsDone) -> bool:

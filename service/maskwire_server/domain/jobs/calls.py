@@ -24,6 +24,7 @@ class JobTask:
         method: The call.
         request_id: The caller's identifier of the request.
         payload: The request.
+        trace_context: Name of the attempt's trace; empty where there is none.
     """
 
     key: JobKey
@@ -31,6 +32,7 @@ class JobTask:
     method: str
     request_id: str
     payload: bytes
+    trace_context: str = ""
 
 
 @dataclass(frozen=True, slots=True)

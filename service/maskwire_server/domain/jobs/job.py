@@ -127,6 +127,7 @@ class Job:
         is_cancel_requested: Whether its worker must stop.
         result: What it made, once it succeeded.
         webhook: The report of its end, where one was asked for.
+        trace_context: Name of its submitter's trace, W3C's `traceparent`; empty where none was.
     """
 
     key: JobKey
@@ -149,6 +150,7 @@ class Job:
     is_cancel_requested: bool = False
     result: ContentReference | None = None
     webhook: WebhookDelivery | None = None
+    trace_context: str = ""
 
     @property
     def tries(self) -> int:

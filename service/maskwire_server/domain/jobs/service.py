@@ -151,6 +151,7 @@ class JobService:
             state=JobState.QUEUED,
             create_time=self._now(),
             webhook=None if url is None else WebhookDelivery(url),
+            trace_context=self._observer.trace_context(),
         )
         return await self._ledger.submit(job)
 

@@ -204,6 +204,17 @@ class SessionRequest:
     content: RequestContent
     received_s: float = 0.0
 
+    @property
+    def kind(self) -> str:
+        """What it asks for: `frame`, `prompts` or `control`."""
+        match self.content:
+            case NewFrame():
+                return "frame"
+            case NewPrompts():
+                return "prompts"
+            case _:
+                return "control"
+
 
 class DropReason(enum.Enum):
     """Why a frame has no answer of its own."""

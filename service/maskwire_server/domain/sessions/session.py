@@ -226,7 +226,7 @@ class LiveSession:
     async def _work(self) -> None:
         while (request := await self._inbox.get()) is not None:
             self._is_working = True
-            response = await self._answer(request)
+            response = await self._answer_traced(request)
             self._done_sequence = request.sequence or self._done_sequence
             self.size_bytes = self._state.size_bytes
             if isinstance(request.content, EndSession):
@@ -241,6 +241,14 @@ class LiveSession:
         ended = SessionEnded(self._ledger.counts, self._ledger.tell())
         await self._outbox.put(SessionResponse(sequence, ended))
         await self._outbox.close()
+
+    async def _answer_traced(self, request: SessionRequest) -> ResponseContent | None:
+        began_s = request.received_s or time.perf_counter()
+        with self._observer.session_request(request.kind, request.sequence, began_s) as traced:
+            response = await self._answer(request)
+            error = response.error.code if isinstance(response, Refusal) else None
+            traced.ended("answered" if error is None else "refused", error)
+        return response
 
     async def _answer(self, request: SessionRequest) -> ResponseContent | None:
         try:

@@ -366,7 +366,7 @@ class SessionState:
         costs.queue_s += done.queue_s
         costs.prompt_s += done.run_s
         name = self._model.description.name
-        self._observer.stage_finished(stage, name, done.run_s)
+        self._observer.stage_finished(stage, name, done.run_s, done.ended_s)
         if objects:
             self._observer.batch_decoded(name, objects)
         return done.value

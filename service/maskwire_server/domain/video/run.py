@@ -270,8 +270,10 @@ class TrackRun:
         self._clock.encode_s += encode_s
         self._clock.track_s += track_s
         name = self._model.description.name
-        self._observer.stage_finished("encode", name, encode_s)
-        self._observer.stage_finished("track", name, track_s)
+        ended_s = done.ended_s
+        encoded_s = None if ended_s is None else ended_s - track_s
+        self._observer.stage_finished("encode", name, encode_s, encoded_s)
+        self._observer.stage_finished("track", name, track_s, ended_s)
         return sightings
 
     def _pictures_ahead(self, order: range) -> AsyncGenerator[VideoPicture, None]:

@@ -18,6 +18,7 @@ from ...domain.jobs.calls import AttemptCancelled, AttemptFailed, AttemptHandedB
 from ...domain.jobs.content import JobContentStore, result_key
 from ...domain.jobs.job import ContentReference, JobFailure
 from ...domain.jobs.ledger import AttemptOutcome, Claim, JobLedger
+from ...domain.tracing import TracedWork
 from . import frames
 from .child_process import ChildProcess
 from .failures import failed
@@ -40,6 +41,11 @@ class Ended:
     outcome: AttemptOutcome | None
     how: str
 
+    @property
+    def error(self) -> ErrorCode | None:
+        """Why it failed, where it did."""
+        return self.outcome.failure.code if isinstance(self.outcome, AttemptFailed) else None
+
 
 class Attempt:
     """Runs one claim, once."""
@@ -52,12 +58,14 @@ class Attempt:
         slot: ChildSlot,
         times: KeepingTimes,
         event_interval_s: float,
+        traced: TracedWork,
     ) -> None:
         self._ledger = ledger
         self._content = content
         self._claim = claim
         self._slot = slot
         self._times = times
+        self._traced = traced
         self._reporter = ProgressReporter(self._write, event_interval_s)
         self._keeper = Keeper(ledger, claim, times, self._cancel_child)
         self._child: ChildProcess | None = None
@@ -191,6 +199,8 @@ class Attempt:
     def _note(self, frame: Frame) -> None:
         fields = frame.fields
         progress = Progress(fields["stage"], float(fields["fraction"]), fields["log_line"])
+        if progress.stage != self._stage:
+            self._traced.stage_begun(progress.stage)
         self._stage = progress.stage
         self._reporter.add(progress)
 
@@ -202,6 +212,7 @@ class Attempt:
             "attempt": job.attempt,
             "method": job.method,
             "request_id": job.request_id,
+            "trace_context": self._traced.context,
         }
         return Frame(frames.TASK, fields, payload)
 

@@ -228,6 +228,7 @@ def _task(frame: Frame) -> JobTask:
         method=fields["method"],
         request_id=fields["request_id"],
         payload=frame.body,
+        trace_context=fields["trace_context"],
     )
 
 

@@ -16,6 +16,7 @@ from ...domain.jobs.backend import Delivery
 from ...domain.jobs.content import JobContentStore
 from ...domain.jobs.ledger import Claim, JobLedger, LeaseLost
 from ...domain.observer import Observer
+from ...domain.tracing import TracedWork
 from .attempt import Attempt, Ended
 from .child_process import ChildSetup
 from .keeping import KeepingTimes
@@ -154,6 +155,10 @@ class JobWorker:
             await asyncio.gather(taking, stopping, return_exceptions=True)
 
     async def _do(self, claim: Claim) -> None:
+        with self._observer.job_attempt(claim.job) as traced:
+            await self._commit(claim, await self._try(claim, traced))
+
+    async def _try(self, claim: Claim, traced: TracedWork) -> Ended:
         job = claim.job
         started_s = time.monotonic()
         if job.attempt == 1 and job.start_time is not None:
@@ -169,6 +174,7 @@ class JobWorker:
             self._slot,
             limits.times,
             limits.event_interval_s,
+            traced,
         )
         ended = Ended(None, "interrupted")
         try:
@@ -177,8 +183,9 @@ class JobWorker:
             self._attempt = None
             seconds = time.monotonic() - started_s
             self._observer.job_attempt_ended(job.method, ended.how, seconds)
+            traced.ended(ended.how, ended.error)
             _log.info("attempt ended", job=job.key.name, attempt=job.attempt, how=ended.how)
-        await self._commit(claim, ended)
+        return ended
 
     async def _commit(self, claim: Claim, ended: Ended) -> None:
         """Commit how an attempt ended, for as long as it takes: without it the work is lost."""

@@ -3,7 +3,8 @@
 `CallPipeline` wraps the handlers of all four kinds of RPC once; the layers are `Interceptor`s. In
 `server.py` they stand in this order, outermost first:
 
-1. `RequestIdInterceptor` names the call; everything further in may log.
+1. `RequestIdInterceptor` names the call; everything further in may log. `TracingInterceptor`,
+   which is there only where tracing is on, traces all that follows.
 2. `MetricsInterceptor` and `AccessLogInterceptor` see the final status, refusals included.
 3. `ErrorInterceptor` turns whatever comes from further in into a status.
 4. `AdmissionInterceptor` refuses before the request is read, when draining or full.
