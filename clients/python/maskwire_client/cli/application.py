@@ -12,6 +12,7 @@ import typer
 from ..errors import MaskwireError
 from . import (
     auto,
+    bench,
     config,
     demo,
     doctor,
@@ -74,6 +75,7 @@ application.command("config")(config.show_config)
 application.command("demo")(demo.demo)
 application.command("doctor")(doctor.doctor)
 application.command("health")(health.health)
+application.add_typer(bench.application, name="bench")
 application.add_typer(jobs.application, name="jobs")
 application.add_typer(models.application, name="models")
 

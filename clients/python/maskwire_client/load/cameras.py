@@ -15,12 +15,14 @@ from .._async_client import AsyncClient
 from .._async_session import AsyncSession
 from ..errors import MaskwireError
 from ..frames import Frame
-from ..sessions import FrameResult, Reconnect
-from .outcomes import OK, Outcome, Recorder
+from ..sessions import FrameResult, Reconnect, SessionSummary
+from .outcomes import Outcome, Recorder
 from .pictures import Picture
 from .plan import Kind, LoadPlan
 
 __all__ = ["Camera", "SessionCounts"]
+
+_PAUSE_S = 1.0
 
 
 @dataclass(slots=True)
@@ -75,6 +77,9 @@ class Camera:
         recorder: Where openings and frames are counted.
         clock: Gives the seconds since the beginning of the run.
         stopping: Set when no more frames are wanted.
+
+    Attributes:
+        counts: What became of the sessions that are over.
     """
 
     def __init__(
@@ -95,7 +100,6 @@ class Camera:
         self._stopping = stopping
         # Cameras are not in step with each other.
         self._phase_s = number / (max(1, self._cameras.count) * self._cameras.frames_per_second)
-        self._due_s: dict[int, float] = {}
 
     async def run(self, client: AsyncClient) -> None:
         """Open sessions and send frames until the run is over."""
@@ -103,11 +107,11 @@ class Camera:
         while begin_s < self._plan.length_s and not await self._passed(begin_s):
             end_s = min(begin_s + self._cameras.session_s, self._plan.length_s)
             is_complete = await self._session(client, begin_s, end_s)
-            begin_s = max(self._clock(), end_s) if is_complete else self._clock()
+            # What broke at once would break at once again.
+            begin_s = max(end_s, self._clock()) if is_complete else self._clock() + _PAUSE_S
 
     async def _session(self, client: AsyncClient, begin_s: float, end_s: float) -> bool:
         """Run one session; return whether it came to its end."""
-        counts = SessionCounts()
         session = client.open_session(
             model=self._plan.model,
             drop_policy=self._cameras.drop_policy,
@@ -115,25 +119,67 @@ class Camera:
             reconnect=Reconnect() if self._cameras.reconnects else None,
         )
         self._recorder.begin(Kind.SESSION, begin_s)
+        opened = ended = None
         try:
             await session.open()
         except MaskwireError as error:
-            self._end(Kind.SESSION, begin_s, error)
+            opened = error
+        latency_s = self._clock() - begin_s
+        self._recorder.end(_outcome(Kind.SESSION, begin_s, latency_s, opened))
+        if opened is not None:
             self.counts.failed += 1
-            await self._passed(self._clock() + 1.0 / self._cameras.frames_per_second)
             return False
-        self._end(Kind.SESSION, begin_s)
-        counts.opened += 1
+        frames = _FrameRecord(self._recorder, self._clock)
+        frames.counts.opened += 1
         try:
-            await self._stream(session, counts, self._clock(), end_s)
+            await self._stream(session, frames, self._clock(), end_s)
         except MaskwireError as error:
-            counts.failed += 1
-            self._lose_rest(counts, error)
-            return False
+            ended = error
+            frames.counts.failed += 1
+            frames.lose_all(error.message)
         finally:
             await session.close()
-            self.counts.add(counts)
-        return True
+            self.counts.add(frames.counts)
+        return ended is None
+
+    async def _stream(
+        self, session: AsyncSession, frames: _FrameRecord, begin_s: float, end_s: float
+    ) -> None:
+        """Send frames and take in what becomes of them, then end the session.
+
+        Raises:
+            MaskwireError: The session failed.
+        """
+        source = self._taken(frames, begin_s, end_s)
+        async with session.stream(source, boxes=[self._frames[0].box]) as stream:
+            while True:
+                try:
+                    frames.take(await anext(stream))
+                except StopAsyncIteration:
+                    break
+                except MaskwireError as error:
+                    if error.frame_id is None or error.sequence == 0:
+                        raise
+                    frames.fail(error.frame_id, error)
+        summary = await session.end(timeout_s=self._plan.deadline_s)
+        frames.finish(summary)
+
+    async def _taken(
+        self, frames: _FrameRecord, begin_s: float, end_s: float
+    ) -> AsyncIterator[Frame]:
+        """Give the frames at their times; those for which the session has no room pass by."""
+        interval_s = 1.0 / self._cameras.frames_per_second
+        number = 0
+        while (due_s := begin_s + number * interval_s) < end_s:
+            if await self._passed(due_s) or frames.is_over:
+                return
+            frames.counts.offered += 1
+            if self._clock() - due_s > interval_s:
+                frames.shed(due_s)
+            else:
+                frames.send(number, due_s)
+                yield Frame(self._frames[number % len(self._frames)].jpeg, frame_id=number)
+            number += 1
 
     async def _passed(self, moment_s: float) -> bool:
         """Wait until a moment of the run; return whether the run is to stop."""
@@ -144,90 +190,86 @@ class Camera:
                     await self._stopping.wait()
         return self._stopping.is_set()
 
-    async def _stream(
-        self, session: AsyncSession, counts: SessionCounts, begin_s: float, end_s: float
-    ) -> None:
-        """Send frames and take in what becomes of them, then end the session.
 
-        Raises:
-            MaskwireError: The session failed.
-        """
-        box = self._frames[0].box
-        stream = session.stream(self._taken(counts, begin_s, end_s), boxes=[box])
-        while True:
-            try:
-                result = await anext(stream)
-            except StopAsyncIteration:
-                break
-            except MaskwireError as error:
-                if error.frame_id is None or error.sequence == 0:
-                    raise
-                counts.frames_failed += 1
-                self._end(Kind.FRAME, self._due_s.pop(error.frame_id), error)
-            else:
-                self._take(result, counts)
-        summary = await session.end(timeout_s=self._plan.deadline_s)
-        counts.reconnects += summary.reconnects
-        # What no result has told.
-        counts.dropped += summary.frames_dropped - counts.dropped
-        for lost in summary.lost_frames:
-            self._lose(lost.frame_id, counts, "the connection was lost")
-        for frame in summary.dropped_frames:
-            self._forget(frame.frame_id)
+class _FrameRecord:
+    """What became of each frame of one session.
 
-    async def _taken(
-        self, counts: SessionCounts, begin_s: float, end_s: float
-    ) -> AsyncIterator[Frame]:
-        """Give the frames at their times; those for which the session has no room pass by."""
-        interval_s = 1.0 / self._cameras.frames_per_second
-        number = 0
-        while (due_s := begin_s + number * interval_s) < end_s:
-            if await self._passed(due_s):
-                return
-            counts.offered += 1
-            if self._clock() - due_s > interval_s:
-                counts.shed += 1
-                self._recorder.shed_one(Kind.FRAME, due_s)
-            else:
-                counts.sent += 1
-                self._due_s[number] = due_s
-                self._recorder.begin(Kind.FRAME, due_s)
-                yield Frame(self._frames[number % len(self._frames)].jpeg, frame_id=number)
-            number += 1
+    Attributes:
+        counts: The counts so far.
+        is_over: Whether the session takes no more frames.
+    """
 
-    def _take(self, result: FrameResult, counts: SessionCounts) -> None:
-        counts.answered += 1
-        counts.without_object += not result.masks
-        self._end(Kind.FRAME, self._due_s.pop(result.frame_id))
+    def __init__(self, recorder: Recorder, clock: Callable[[], float]) -> None:
+        self.counts = SessionCounts()
+        self.is_over = False
+        self._recorder = recorder
+        self._clock = clock
+        self._due_s: dict[int, float] = {}  # frames under way: as many as the window lets be
+
+    def shed(self, due_s: float) -> None:
+        """Note a frame that passed by."""
+        self.counts.shed += 1
+        self._recorder.shed_one(Kind.FRAME, due_s)
+
+    def send(self, frame_id: int, due_s: float) -> None:
+        """Note a frame that is given to the session."""
+        self.counts.sent += 1
+        self._due_s[frame_id] = due_s
+        self._recorder.begin(Kind.FRAME, due_s)
+
+    def take(self, result: FrameResult) -> None:
+        """Note an answer, and what it says about other frames."""
+        self.counts.answered += 1
+        self.counts.without_object += not result.masks
+        self._end(self._due_s.pop(result.frame_id), None)
         for dropped in result.dropped_frames:
-            counts.dropped += 1
-            self._forget(dropped.frame_id)
+            self._drop(dropped.frame_id)
         for lost in result.lost_frames:
-            self._lose(lost.frame_id, counts, "the connection was lost")
+            self._lose(lost.frame_id, "the connection was lost")
 
-    def _forget(self, frame_id: int) -> None:
+    def fail(self, frame_id: int, error: MaskwireError) -> None:
+        """Note a frame that was answered with an error."""
+        self.counts.frames_failed += 1
+        self._end(self._due_s.pop(frame_id), error)
+
+    def finish(self, summary: SessionSummary) -> None:
+        """Note what no answer has told."""
+        self.is_over = True
+        self.counts.reconnects += summary.reconnects
+        for dropped in summary.dropped_frames:
+            self._drop(dropped.frame_id)
+        for lost in summary.lost_frames:
+            self._lose(lost.frame_id, "the connection was lost")
+
+    def lose_all(self, why: str) -> None:
+        """Note that the session broke: nothing more will be heard of its frames."""
+        self.is_over = True
+        for frame_id in list(self._due_s):
+            self._lose(frame_id, why)
+
+    def _drop(self, frame_id: int) -> None:
         if self._due_s.pop(frame_id, None) is not None:
+            self.counts.dropped += 1
             self._recorder.forget()
 
-    def _lose(self, frame_id: int, counts: SessionCounts, why: str) -> None:
+    def _lose(self, frame_id: int, why: str) -> None:
         due_s = self._due_s.pop(frame_id, None)
         if due_s is not None:
-            counts.lost += 1
-            self._end(Kind.FRAME, due_s, MaskwireError(why, status="LOST"))
+            self.counts.lost += 1
+            self._end(due_s, MaskwireError(why, status="LOST"))
 
-    def _lose_rest(self, counts: SessionCounts, error: MaskwireError) -> None:
-        """Account for all frames that a broken session leaves unanswered."""
-        for frame_id in list(self._due_s):
-            self._lose(frame_id, counts, error.message)
+    def _end(self, due_s: float, error: MaskwireError | None) -> None:
+        self._recorder.end(_outcome(Kind.FRAME, due_s, self._clock() - due_s, error))
 
-    def _end(self, kind: Kind, due_s: float, error: MaskwireError | None = None) -> None:
-        self._recorder.end(
-            Outcome(
-                kind=kind,
-                due_s=due_s,
-                latency_s=self._clock() - due_s,
-                code=OK if error is None else error.status,
-                message="" if error is None else error.message,
-                request_id="" if error is None else error.request_id,
-            )
-        )
+
+def _outcome(kind: Kind, due_s: float, latency_s: float, error: MaskwireError | None) -> Outcome:
+    if error is None:
+        return Outcome(kind, due_s, latency_s)
+    return Outcome(
+        kind,
+        due_s,
+        latency_s,
+        code=error.status,
+        message=error.message,
+        request_id=error.request_id,
+    )

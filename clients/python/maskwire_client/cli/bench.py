@@ -1,0 +1,205 @@
+"""`maskwire bench`: loads a running service and shows what its callers would have felt."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..load import (
+    Cameras,
+    Capacity,
+    CapacityGoal,
+    JobForm,
+    LoadPlan,
+    LoadResult,
+    Mix,
+    PicturePool,
+    check_installed,
+    moving_frames,
+    pool_of_folder,
+    report,
+    synthetic_pool,
+)
+from ..sessions import DropPolicy
+from . import bench_options as options
+from .bench_output import capacity_tables, capacity_to_json, result_tables, write_files
+from .bench_run import measure, search
+from .console import print_json, results
+from .exit_codes import ExitCode
+from .failures import CommandFailure
+from .options import JsonOption, ModelOption
+
+__all__ = ["EPILOG", "application"]
+
+EXAMPLES = """\
+maskwire bench load --server localhost:50051 --rate 20 --duration 60
+maskwire bench load --server localhost:50051 --mix segment=8,auto=1,job=1 --repeat-share 0.9
+maskwire bench load --server localhost:50051 --mix '' --cameras 8 --fps 15
+maskwire bench load --server localhost:50051 --find-capacity --goal-p99 0.2 --out bench-output
+"""
+EPILOG = f"Examples\n\n```text\n{EXAMPLES}\n```"
+_CAMERA_FRAMES = 32
+
+application = typer.Typer(
+    name="bench", help="Load a running service and measure it.", no_args_is_help=True
+)
+
+ServerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--server", envvar="MASKWIRE_SERVER", metavar="HOST:PORT", help="Service to load."
+    ),
+]
+
+
+@application.callback()
+def bench() -> None:
+    """Load a running service and measure it."""
+
+
+@application.command("load", epilog=EPILOG)
+def load(
+    server: ServerOption = None,
+    rate: options.RateOption = 5.0,
+    duration: options.DurationOption = 30.0,
+    warmup: options.WarmupOption = 5.0,
+    seed: options.SeedOption = 0,
+    connections: options.ConnectionsOption = 1,
+    max_in_flight: options.InFlightOption = 256,
+    deadline: options.DeadlineOption = 30.0,
+    job_deadline: options.JobDeadlineOption = 600.0,
+    retries: options.RetriesOption = True,
+    mix: options.MixOption = "segment=1",
+    repeat_share: options.RepeatShareOption = 0.5,
+    prompts: options.PromptsOption = "point,box",
+    text: options.TextOption = "object",
+    job: options.JobOption = JobForm.SEGMENT,
+    images: options.ImagesOption = None,
+    size: options.SizeOption = "640x480",
+    pictures: options.PicturesOption = 32,
+    cameras: options.CamerasOption = 0,
+    fps: options.FpsOption = 10.0,
+    session: options.SessionOption = 60.0,
+    process_all: options.ProcessAllOption = False,
+    model: ModelOption = "",
+    max_failures: options.MaxFailuresOption = 0,
+    find_capacity: options.FindCapacityOption = False,
+    goal_p99: options.GoalP99Option = 1.0,
+    goal_errors: options.GoalErrorsOption = 0.0,
+    growth: options.GrowthOption = 1.5,
+    out: options.OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make calls at random instants, a Poisson process, whether or not the service keeps up.
+
+    Latency runs from the instant at which a call was due. New pictures are ones that no server has
+    seen. Percentiles are of the calls that succeeded; the others are counted by their status.
+    """
+    if not server:
+        raise CommandFailure(
+            "name the service to load: --server HOST:PORT",
+            ExitCode.USAGE,
+            "in this process it would share the processor with what measures it",
+        )
+    policy = DropPolicy.PROCESS_ALL if process_all else DropPolicy.LATEST_ONLY
+    try:
+        check_installed()
+        plan = LoadPlan(
+            target=server,
+            rate_per_s=rate,
+            duration_s=duration,
+            warmup_s=warmup,
+            seed=seed,
+            connections=connections,
+            max_in_flight=max_in_flight,
+            deadline_s=deadline,
+            job_deadline_s=job_deadline,
+            retries=retries,
+            model=model,
+            mix=Mix(
+                weights=options.parse_mix(mix),
+                repeat_share=repeat_share,
+                prompts=options.parse_prompts(prompts),
+                text=text,
+                job=job,
+            ),
+            cameras=Cameras(
+                count=cameras, frames_per_second=fps, session_s=session, drop_policy=policy
+            ),
+        )
+        scenes = _Scenes(plan, images, options.parse_size(size), pictures)
+    except (ModuleNotFoundError, OSError, ValueError) as error:
+        raise CommandFailure(str(error), ExitCode.USAGE) from error
+    if find_capacity:
+        goal = CapacityGoal(p99_s=goal_p99, max_failed_share=goal_errors)
+        capacity = asyncio.run(search(plan, goal, growth, scenes.pool, scenes.frames))
+        _show_capacity(capacity, goal, out, as_json=as_json)
+        return
+    result = asyncio.run(measure(plan, scenes.pool, scenes.frames))
+    _show_result(result, out, as_json=as_json)
+    _judge(result, max_failures)
+
+
+class _Scenes:
+    """What calls and cameras show.
+
+    Raises:
+        OSError: The folder cannot be read.
+        ValueError: It holds no images.
+    """
+
+    def __init__(
+        self, plan: LoadPlan, images: Path | None, size: tuple[int, int], count: int
+    ) -> None:
+        width_px, height_px = size
+        self.pool: PicturePool = (
+            synthetic_pool(count, width_px, height_px, plan.seed)
+            if images is None
+            else pool_of_folder(images)
+        )
+        self.frames = moving_frames(_CAMERA_FRAMES, width_px, height_px, plan.seed)
+
+
+def _show_result(result: LoadResult, out: Path | None, *, as_json: bool) -> None:
+    written = write_files(result, out) if out is not None else []
+    if as_json:
+        print_json({**report(result), "files": [str(path) for path in written]})
+    else:
+        results().print(result_tables(result, written))
+
+
+def _show_capacity(
+    capacity: Capacity, goal: CapacityGoal, out: Path | None, *, as_json: bool
+) -> None:
+    written: Sequence[Path] = ()
+    kept = [step for step in capacity.steps if step.is_kept]
+    if out is not None and capacity.steps:
+        shown = max(kept, key=lambda step: step.rate_per_s) if kept else capacity.steps[0]
+        written = write_files(shown.result, out, capacity_to_json(capacity, goal))
+    if as_json:
+        document = capacity_to_json(capacity, goal)
+        print_json({**document, "files": [str(path) for path in written]})
+    else:
+        results().print(capacity_tables(capacity, goal, written))
+    if not kept:
+        raise CommandFailure("no rate that was tried kept the goal", ExitCode.OVERLOADED)
+
+
+def _judge(result: LoadResult, max_failures: int) -> None:
+    """Fail where more went wrong than was to be accepted.
+
+    Raises:
+        CommandFailure: It did.
+    """
+    recorder = result.recorder
+    failures = recorder.failed + recorder.shed + result.sessions.unaccounted
+    if failures > max_failures:
+        raise CommandFailure(
+            f"{failures:,} calls or frames failed or were shed; {max_failures:,} are accepted",
+            ExitCode.UNEXPECTED,
+            *[f"the first: {one.code} {one.message}" for one in recorder.kept_failures[:1]],
+        )
