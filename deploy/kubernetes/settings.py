@@ -73,6 +73,12 @@ _BASE = (
         600,
         "new replicas get their share of long-lived clients within ten minutes",
     ),
+    Row(
+        "auth.allow_anonymous",
+        True,
+        "who may call is who the network policy lets in (label maskwire-client); the overlay "
+        "production wants keys",
+    ),
     Row("metrics.host", "0.0.0.0", "Prometheus scrapes the pod's address"),
     Row("logging.format", "json", "what collectors of logs read"),
     Row("models.cache_folder", WEIGHTS, "a volume: the image's own file system is read-only"),
@@ -144,11 +150,17 @@ _GPU = (
     ),
 )
 
+_PRODUCTION = (
+    Row("auth.allow_anonymous", False, "every caller has a key, and with it a tenant and quotas"),
+    Row("auth.keys_file", "/etc/maskwire/keys.json", "of the Secret maskwire-keys"),
+)
+
 FILES: dict[str, tuple[Row, ...]] = {
     "base/settings.env": _BASE,
     "overlays/dev/settings.env": _DEV,
     "overlays/cpu/settings.env": _CPU,
     "overlays/gpu/settings.env": _GPU,
+    "overlays/production/settings.env": _PRODUCTION,
 }
 """The rows of each file; an overlay's win over the base's."""
 

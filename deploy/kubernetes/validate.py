@@ -31,8 +31,13 @@ FOLDER = Path(__file__).parent
 OVERLAYS = tuple(sorted(path.name for path in (FOLDER / "overlays").iterdir() if path.is_dir()))
 """Their names."""
 
-COMPONENTS = tuple(sorted(path.name for path in (FOLDER / "components").iterdir() if path.is_dir()))
-"""Their names."""
+COMPONENTS = tuple(
+    sorted(
+        str(path.parent.relative_to(FOLDER / "components"))
+        for path in (FOLDER / "components").rglob("kustomization.yaml")
+    )
+)
+"""Their names, below `components`."""
 
 VERSIONS = ("1.30", "1.33", "1.36")
 """Versions of Kubernetes that the manifests are for."""
@@ -43,7 +48,7 @@ CUSTOM_GROUPS = frozenset(
 """API groups that are judged by `custom_resources.mjs`; all others are Kubernetes' own."""
 
 _COMPONENTS_ON = "gpu"
-_TIMEOUT_S = 300.0
+_TIMEOUT_S = 900.0
 
 
 @dataclass(frozen=True, slots=True)
