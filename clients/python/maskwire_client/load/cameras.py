@@ -105,12 +105,11 @@ class Camera:
         """Open sessions and send frames until the run is over."""
         begin_s = self._phase_s
         while begin_s < self._plan.length_s and not await self._passed(begin_s):
-            end_s = min(begin_s + self._cameras.session_s, self._plan.length_s)
-            is_complete = await self._session(client, begin_s, end_s)
+            is_complete = await self._session(client, begin_s)
             # What broke at once would break at once again.
-            begin_s = max(end_s, self._clock()) if is_complete else self._clock() + _PAUSE_S
+            begin_s = self._clock() + (0.0 if is_complete else _PAUSE_S)
 
-    async def _session(self, client: AsyncClient, begin_s: float, end_s: float) -> bool:
+    async def _session(self, client: AsyncClient, begin_s: float) -> bool:
         """Run one session; return whether it came to its end."""
         session = client.open_session(
             model=self._plan.model,
@@ -132,7 +131,7 @@ class Camera:
         frames = _FrameRecord(self._recorder, self._clock)
         frames.counts.opened += 1
         try:
-            await self._stream(session, frames, self._clock(), end_s)
+            await self._stream(session, frames)
         except MaskwireError as error:
             ended = error
             frames.counts.failed += 1
@@ -142,16 +141,13 @@ class Camera:
             self.counts.add(frames.counts)
         return ended is None
 
-    async def _stream(
-        self, session: AsyncSession, frames: _FrameRecord, begin_s: float, end_s: float
-    ) -> None:
+    async def _stream(self, session: AsyncSession, frames: _FrameRecord) -> None:
         """Send frames and take in what becomes of them, then end the session.
 
         Raises:
             MaskwireError: The session failed.
         """
-        source = self._taken(frames, begin_s, end_s)
-        async with session.stream(source, boxes=[self._frames[0].box]) as stream:
+        async with session.stream(self._taken(frames), boxes=[self._frames[0].box]) as stream:
             while True:
                 try:
                     frames.take(await anext(stream))
@@ -164,11 +160,11 @@ class Camera:
         summary = await session.end(timeout_s=self._plan.deadline_s)
         frames.finish(summary)
 
-    async def _taken(
-        self, frames: _FrameRecord, begin_s: float, end_s: float
-    ) -> AsyncIterator[Frame]:
+    async def _taken(self, frames: _FrameRecord) -> AsyncIterator[Frame]:
         """Give the frames at their times; those for which the session has no room pass by."""
         interval_s = 1.0 / self._cameras.frames_per_second
+        begin_s = self._clock()
+        end_s = min(begin_s + self._cameras.session_s, self._plan.length_s)
         number = 0
         while (due_s := begin_s + number * interval_s) < end_s:
             if await self._passed(due_s) or frames.is_over:
