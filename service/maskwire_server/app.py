@@ -18,6 +18,7 @@ from importlib import metadata
 
 import structlog
 
+from .composition.access import build_access
 from .composition.jobs import open_jobs, start_workers
 from .composition.models import load_models
 from .composition.services import build_services
@@ -27,6 +28,7 @@ from .observability.logging import configure_logging
 from .observability.metrics import Metrics
 from .observability.metrics_server import MetricsServer
 from .settings import Settings
+from .transport.health import HealthServer
 from .transport.server import GrpcServer, build_server
 
 _log = structlog.get_logger(__name__)
@@ -64,6 +66,7 @@ class Application:
 
         Raises:
             MaskwireError: `MODEL_UNAVAILABLE` where a model cannot be loaded.
+            SettingsError: Keys or certificates cannot be read, or nobody or everybody could call.
             OSError: A port is taken.
         """
         # Undone in reverse: the calls in flight first, what they need after them, metrics last.
@@ -72,11 +75,10 @@ class Application:
             metrics = observing.metrics
             metrics.readiness_changed("server", False)
             metrics_server = await _start_metrics(settings, metrics, resources)
+            access = await build_access(settings, resources)
             models = await load_models(settings, metrics, resources)
             services = await build_services(settings, models, metrics, resources)
-            grpc_server = build_server(
-                settings, services.domain, metrics, tracer=observing.tracer
-            )
+            grpc_server = build_server(settings, services.domain, metrics, access, observing.tracer)
             resources.push_async_callback(
                 grpc_server.drain_and_stop,
                 notice_s=settings.grpc.drain_notice_s,
@@ -102,13 +104,19 @@ class Application:
 
 
 class WorkerApplication:
-    """A process that only works on jobs: no gRPC server, no models before a job needs them.
+    """A process that only works on jobs: it serves nothing but its health, and loads no models.
 
     Made by `start`, ended by `stop`; both are called on the same event loop.
     """
 
-    def __init__(self, metrics_server: MetricsServer | None, resources: AsyncExitStack) -> None:
+    def __init__(
+        self,
+        metrics_server: MetricsServer | None,
+        health_server: HealthServer | None,
+        resources: AsyncExitStack,
+    ) -> None:
         self._metrics_server = metrics_server
+        self._health_server = health_server
         self._resources = resources
 
     @property
@@ -116,13 +124,18 @@ class WorkerApplication:
         """Port of the metrics endpoint, or None where there is none."""
         return None if self._metrics_server is None else self._metrics_server.port
 
+    @property
+    def health_port(self) -> int | None:
+        """Port of the health service, or None where there is none."""
+        return None if self._health_server is None else self._health_server.port
+
     @classmethod
     async def start(cls, settings: Settings) -> WorkerApplication:
         """Connect to the job backend and begin to take jobs.
 
         Raises:
             MaskwireError: `JOBS_UNAVAILABLE`.
-            OSError: The metrics port is taken.
+            OSError: The metrics port or the health port is taken.
         """
         async with AsyncExitStack() as resources:
             metrics = build_observing(settings, "worker", resources).metrics
@@ -130,16 +143,20 @@ class WorkerApplication:
             metrics_server = await _start_metrics(settings, metrics, resources)
             shared = build_shared(settings, metrics, resources)
             keeping = await open_jobs(settings, shared, resources, must_answer=True)
+            health = await _start_health(settings, resources)
             start_workers(settings, keeping, shared, resources)
+            if health is not None:
+                resources.push_async_callback(health.begin_drain)
             metrics.readiness_changed("worker", True)
             resources.callback(metrics.readiness_changed, "worker", False)
-            application = cls(metrics_server, resources.pop_all())
+            application = cls(metrics_server, health, resources.pop_all())
         _log.info(
             "working",
             backend=settings.jobs.backend,
             queues=settings.jobs.queues,
             workers=settings.jobs.workers,
             metrics_port=application.metrics_port,
+            health_port=application.health_port,
         )
         return application
 
@@ -222,4 +239,13 @@ async def _start_metrics(
     server = MetricsServer(metrics, settings.metrics.host, settings.metrics.port)
     server.start()
     resources.push_async_callback(asyncio.to_thread, server.stop)
+    return server
+
+
+async def _start_health(settings: Settings, resources: AsyncExitStack) -> HealthServer | None:
+    if settings.jobs.health_port is None:
+        return None
+    server = HealthServer(settings.grpc.host, settings.jobs.health_port)
+    await server.start()
+    resources.push_async_callback(server.stop)
     return server

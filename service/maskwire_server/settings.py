@@ -21,6 +21,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from .setting_groups.access import AuthSettings, TlsSettings
 from .setting_groups.keeping import (
     JobSettings,
     StorageSettings,
@@ -44,6 +45,7 @@ from .setting_groups.tracing import TracingSettings
 
 __all__ = [
     "CONFIG_FILE_VARIABLE",
+    "AuthSettings",
     "CacheSettings",
     "GrpcSettings",
     "JobSettings",
@@ -57,6 +59,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "StorageSettings",
+    "TlsSettings",
     "TracingSettings",
     "VideoSettings",
     "WebhookSettings",
@@ -83,6 +86,10 @@ class Settings(BaseSettings):
 
     grpc: GrpcSettings = GrpcSettings()
     """The gRPC endpoint."""
+    tls: TlsSettings = TlsSettings()
+    """Encryption of the gRPC endpoint."""
+    auth: AuthSettings = AuthSettings()
+    """Who may call."""
     metrics: MetricsSettings = MetricsSettings()
     """The Prometheus endpoint."""
     models: ModelsSettings = ModelsSettings()

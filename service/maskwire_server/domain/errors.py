@@ -49,6 +49,10 @@ class ErrorCode(enum.Enum):
     """The job backend failed or cannot be reached; try again later."""
     WORKER_LOST = enum.auto()
     """The workers of a job died or froze in all attempts."""
+    UNAUTHENTICATED = enum.auto()
+    """The call brought no credentials where some are needed, or ones that are not valid."""
+    PERMISSION_DENIED = enum.auto()
+    """The caller's credentials do not allow this; the message names the scope."""
     INTERNAL = enum.auto()
     """A job failed for a reason that nobody foresaw; the worker's log has it."""
     SESSION_OVER = enum.auto()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from .auto_segmentation.requests import AutoSegmentRequest
+from .identity import Scope
 from .image_access import ImageAccess
 from .jobs.calls import CallContent
 from .jobs.service import AdmittedCall
@@ -42,21 +43,26 @@ class CallAdmission:
         """Check a call and say where it goes.
 
         Raises:
-            MaskwireError: As the call itself would, as far as its input is concerned.
+            MaskwireError: As the call itself would, as far as its input is concerned;
+                `PERMISSION_DENIED` where the caller could not make it itself.
         """
         match request:
             case SegmentRequest() | AutoSegmentRequest():
+                caller.require(Scope.SEGMENTATION)
                 model = self._models.resolve(request.model)
                 image = await self._images.locate(request.image, caller)
                 decoded = await self._images.decode(image, caller)
                 return _segmentation(model, decoded.data)
             case TrackVideoRequest():
+                caller.require(Scope.VIDEO)
                 model = self._models.resolve(request.model)
                 self._models.require_tracking(model)
                 return _segmentation(model, None)
             case ObjectsRequest():
+                caller.require(Scope.RECONSTRUCTION)
                 return await self._reconstruction.objects(request, caller)
             case BodiesRequest():
+                caller.require(Scope.RECONSTRUCTION)
                 return await self._reconstruction.bodies(request, caller)
             case _:
                 assert_never(request)

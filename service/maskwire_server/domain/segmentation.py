@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from .engine import ModelDescription
+from .errors import ErrorCode, MaskwireError
 from .geometry import Box, ImageSize, Point
+from .identity import ALL_SCOPES, Scope
 from .logits import MaskLogits
 from .masks import EncodedMask, MaskEncoding
 from .postprocessing import PostprocessOptions
@@ -25,10 +27,24 @@ class Caller:
     Attributes:
         tenant: Owner of images, embeddings and files; empty for the anonymous tenant.
         request_id: Identifier of the call, for logs.
+        scopes: What the caller may call.
     """
 
     tenant: str
     request_id: str
+    scopes: frozenset[Scope] = ALL_SCOPES
+
+    def require(self, scope: Scope) -> None:
+        """Raise where a call is not among those that the caller may make.
+
+        Raises:
+            MaskwireError: `PERMISSION_DENIED`.
+        """
+        if scope not in self.scopes:
+            raise MaskwireError(
+                ErrorCode.PERMISSION_DENIED,
+                f"these credentials do not have the scope '{scope}'",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +134,7 @@ class SegmentedMask:
         logits: The mask's logits, where they were asked for.
         text: The text that found the object, where text did.
         grid_point: The grid point that found it, where automatic segmentation did.
+        is_refined: Whether a second pass drew it.
     """
 
     index: int
@@ -132,6 +149,7 @@ class SegmentedMask:
     logits: MaskLogits | None
     text: str = ""
     grid_point: Point | None = None
+    is_refined: bool = False
 
 
 @dataclass(frozen=True, slots=True)

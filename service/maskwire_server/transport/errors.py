@@ -43,6 +43,8 @@ STATUS_OF_CODE: Mapping[ErrorCode, grpc.StatusCode] = {
     ErrorCode.REQUEST_ID_REUSED: grpc.StatusCode.ALREADY_EXISTS,
     ErrorCode.JOBS_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
     ErrorCode.WORKER_LOST: grpc.StatusCode.INTERNAL,
+    ErrorCode.UNAUTHENTICATED: grpc.StatusCode.UNAUTHENTICATED,
+    ErrorCode.PERMISSION_DENIED: grpc.StatusCode.PERMISSION_DENIED,
     ErrorCode.INTERNAL: grpc.StatusCode.INTERNAL,
     ErrorCode.SESSION_OVER: grpc.StatusCode.UNAVAILABLE,
     ErrorCode.DATA_LOSS: grpc.StatusCode.DATA_LOSS,

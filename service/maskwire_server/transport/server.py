@@ -17,11 +17,13 @@ from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from ..domain.identity import OPEN_ACCESS, AccessControl
 from ..domain.observer import Observer
 from ..settings import GrpcSettings, Settings
 from .health import HealthServicer
 from .interceptors.access_log import AccessLogInterceptor
 from .interceptors.admission import AdmissionInterceptor
+from .interceptors.authentication import AuthenticationInterceptor
 from .interceptors.deadlines import DeadlineInterceptor
 from .interceptors.error_translation import ErrorInterceptor
 from .interceptors.metrics import CallRecorder, MetricsInterceptor
@@ -30,6 +32,7 @@ from .interceptors.request_id import RequestIdInterceptor
 from .interceptors.tracing import CallTracer, TracingInterceptor
 from .interceptors.validation import ValidationInterceptor
 from .services import Binding, DomainServices, bind
+from .tls import server_credentials
 from .validation import RequestValidator
 
 _log = structlog.get_logger(__name__)
@@ -60,8 +63,10 @@ class GrpcServer:
         admission: AdmissionInterceptor,
         bindings: Sequence[Binding],
         address: tuple[str, int],
+        credentials: grpc.ServerCredentials | None,
     ) -> None:
         self._server = server
+        self._credentials = credentials
         self._bindings = bindings
         self._health = health_servicer
         self._admission = admission
@@ -80,7 +85,10 @@ class GrpcServer:
         """
         address = f"{self._host}:{self._port}"
         try:
-            port = self._server.add_insecure_port(address)
+            if self._credentials is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, self._credentials)
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}: is the port taken?") from error
         self._port = port
@@ -121,15 +129,20 @@ def build_server(
     settings: Settings,
     domain: DomainServices,
     recorder: Recorder,
+    access: AccessControl = OPEN_ACCESS,
     tracer: CallTracer | None = None,
 ) -> GrpcServer:
     """Build the server with all services; call it on the event loop that is to run it.
 
     Args:
-        settings: The groups `grpc` and `limits` are used.
+        settings: The groups `grpc`, `tls` and `limits` are used.
         domain: What answers the calls.
         recorder: Receives measurements.
+        access: Decides who may call.
         tracer: Traces calls; None traces none.
+
+    Raises:
+        SettingsError: Certificates cannot be read.
     """
     validator = RequestValidator()
     bindings = bind(domain, validator)
@@ -142,6 +155,8 @@ def build_server(
             MetricsInterceptor(recorder),
             AccessLogInterceptor(),
             ErrorInterceptor(),
+            # Before admission: whoever is nobody takes nobody's place.
+            AuthenticationInterceptor(access),
             admission,
             DeadlineInterceptor(settings.grpc.default_deadline_s, settings.grpc.max_deadline_s),
             ValidationInterceptor(validator, exempt_paths=_IN_BAND_PATHS),
@@ -163,7 +178,8 @@ def build_server(
     if settings.grpc.enable_channelz:
         channelz.add_channelz_servicer(server)
     address = (settings.grpc.host, settings.grpc.port)
-    return GrpcServer(server, health_servicer, admission, bindings, address)
+    credentials = server_credentials(settings.tls)
+    return GrpcServer(server, health_servicer, admission, bindings, address, credentials)
 
 
 def _request_examples(bindings: Sequence[Binding]) -> Iterator[Message]:

@@ -23,6 +23,7 @@ class ExitCode(enum.IntEnum):
     OVERLOADED = 7
     BROKEN_FILE = 8
     JOB_CANCELLED = 9
+    NOT_ALLOWED = 10
 
 
 DESCRIPTIONS: dict[ExitCode, str] = {
@@ -36,6 +37,7 @@ DESCRIPTIONS: dict[ExitCode, str] = {
     ExitCode.OVERLOADED: "the server is full, or a limit is exceeded",
     ExitCode.BROKEN_FILE: "a file is broken in the middle; what came before it is kept",
     ExitCode.JOB_CANCELLED: "the job was cancelled",
+    ExitCode.NOT_ALLOWED: "the credentials are missing, not valid or do not allow it",
 }
 
 _BY_ERROR: tuple[tuple[type[MaskwireError], ExitCode], ...] = (
@@ -49,6 +51,8 @@ _BY_ERROR: tuple[tuple[type[MaskwireError], ExitCode], ...] = (
     (errors.DataLoss, ExitCode.BROKEN_FILE),
     (errors.AlreadyExists, ExitCode.INVALID_REQUEST),
     (errors.JobCancelled, ExitCode.JOB_CANCELLED),
+    (errors.Unauthenticated, ExitCode.NOT_ALLOWED),
+    (errors.PermissionDenied, ExitCode.NOT_ALLOWED),
 )
 
 # The same for errors of a server that runs in this process and fails before it can answer.

@@ -8,8 +8,7 @@ from typing import Any
 
 import structlog
 
-from ...domain.segmentation import Caller
-from ..calls import Call, current_caller
+from ..calls import Call
 from .pipeline import Interceptor, Proceed
 
 REQUEST_ID_KEY = "x-request-id"
@@ -27,10 +26,9 @@ class RequestIdInterceptor(Interceptor):
     """
 
     async def intercept(self, call: Call, proceed: Proceed) -> Any:
-        """Set `call.request_id`, the caller, and the log's context."""
+        """Set `call.request_id` and the log's context."""
         call.request_id = _request_id(call.metadata(REQUEST_ID_KEY))
         # Each call runs in a task, and so in a context, of its own: nothing needs undoing.
-        current_caller.set(Caller(tenant="", request_id=call.request_id))
         structlog.contextvars.bind_contextvars(request_id=call.request_id)
         metadata = ((REQUEST_ID_KEY, call.request_id),)
         call.context.set_trailing_metadata(metadata)

@@ -1,0 +1,1 @@
+"""Adapters that recognise callers: files of API keys, JSON Web Tokens, client certificates."""
