@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +39,7 @@ LOAD_SHARE = 0.7
 _MIB = 2**20
 _MEMORY_SCALE = 2**31
 _MOST_JOBS = 100_000
+_MOST_RESTART_S = 600.0
 _PICTURES = 16
 _CAMERA_FRAMES = 16
 
@@ -49,7 +49,8 @@ class SoakPlan:
     """How long and how hard.
 
     Attributes:
-        length_s: Length of the load at a share of the capacity.
+        length_s: Length of the load at a share of the capacity; longer only where the restarts
+            have not ended a quarter of it before.
         capacity_step_s: Length of a step of the search for the capacity; 0 leaves it out, and
             `first_rate_per_s` is the load.
         first_rate_per_s: First rate of the search.
@@ -132,14 +133,18 @@ async def soak(world: World, plan: SoakPlan, folder: Path) -> SoakReport:
         )
         assert capacity.rate_per_s > 0, f"no rate kept the goal: {capacity.steps}"
         rate_per_s = LOAD_SHARE * capacity.rate_per_s
-    full = replace(load, rate_per_s=rate_per_s, duration_s=plan.length_s, seed=1000)
+    most_s = plan.length_s + _MOST_RESTART_S
+    run = _load_run(
+        replace(load, rate_per_s=rate_per_s, duration_s=most_s, seed=1000), plan, submitted
+    )
     restarts: dict[str, float] = {}
     async with asyncio.TaskGroup() as tasks:
         watching = tasks.create_task(world.watch_memory())
-        restarting = tasks.create_task(_restart_in_the_middle(world, plan.length_s, restarts))
-        result = await _measure(full, plan, submitted)
-        await restarting
+        tasks.create_task(_restart_and_stop(world, run, plan.length_s, restarts))
+        result = await run.carry_out()
         watching.cancel()
+    length_s = min(result.elapsed_s, most_s)
+    result = replace(result, plan=replace(result.plan, duration_s=length_s), is_complete=True)
     jobs, fetched = await _jobs_of(world, folder)
     memory = {server.name: memory_of(server) for server in world.replicas}
     document = {
@@ -165,16 +170,26 @@ async def soak(world: World, plan: SoakPlan, folder: Path) -> SoakReport:
 
 
 async def _measure(load: LoadPlan, plan: SoakPlan, submitted: _Submitted) -> LoadResult:
+    return await _load_run(load, plan, submitted).carry_out()
+
+
+def _load_run(load: LoadPlan, plan: SoakPlan, submitted: _Submitted) -> LoadRun:
     pool = synthetic_pool(_PICTURES, plan.side_px, plan.side_px, load.seed)
     frames = moving_frames(_CAMERA_FRAMES, plan.side_px, plan.side_px, load.seed)
-    return await LoadRun(load, pool, frames, submitted).carry_out()
+    return LoadRun(load, pool, frames, submitted)
 
 
-async def _restart_in_the_middle(world: World, length_s: float, restarts: dict[str, float]) -> None:
-    await asyncio.sleep(0.35 * length_s)  # so long is the part before: nothing is waited for
-    began_s = time.monotonic()
+async def _restart_and_stop(
+    world: World, run: LoadRun, length_s: float, restarts: dict[str, float]
+) -> None:
+    """Restart all servers in the middle of a run, and stop it at its end."""
+    # These pauses wait for nothing: so long is the load before the restarts and after them.
+    await asyncio.sleep(0.35 * length_s)
+    restarts["began"] = run.elapsed_s
     await world.restart_all()
-    restarts.update(began=0.35 * length_s, took=time.monotonic() - began_s)
+    restarts["ended"] = run.elapsed_s
+    await asyncio.sleep(max(0.25 * length_s, length_s - run.elapsed_s))
+    run.stop()
 
 
 async def _jobs_of(world: World, folder: Path) -> tuple[tuple[Job, ...], dict[str, int]]:
