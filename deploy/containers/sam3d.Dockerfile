@@ -55,7 +55,8 @@ LABEL org.opencontainers.image.title="Maskwire worker for SAM 3D" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 # What wheels of opencv-python, open3d and bpy expect of a system, though nothing is displayed.
-# hadolint ignore=DL3008 -- Debian serves only the newest version of a package: a pin breaks the build
+# Debian serves only the newest version of a package: a pin would break the build at the next fix.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libegl1 libgl1 libglib2.0-0 libgomp1 libice6 libsm6 \
         libxfixes3 libxi6 libxkbcommon0 libxrender1 libxxf86vm1 \
@@ -66,6 +67,8 @@ RUN apt-get update \
     && install --directory --owner=maskwire --group=maskwire --mode=0750 \
         /var/lib/maskwire /var/cache/maskwire
 COPY --from=builder /opt/maskwire /opt/maskwire
+# `upstream` is no stage but the build context that the builder names.
+# hadolint ignore=DL3022
 COPY --from=upstream sam-3d-body /opt/sam-3d-body
 # The engines read the three paths; a folder of weights may be mounted read-only.
 ENV PATH=/opt/maskwire/bin:$PATH \
