@@ -62,6 +62,7 @@ jobs = st.builds(
     is_cancel_requested=st.booleans(),
     result=st.none() | references,
     webhook=st.none() | webhooks,
+    trace_context=st.text(),
 )
 events = st.builds(
     JobEvent,
