@@ -39,10 +39,11 @@ FILE = Path(__file__).parent / "measured.json"
 FRAME_SIZE = ImageSize(640, 480)
 OBJECTS = 2
 ROUNDS = 4
-FRAMES = 31
-CALLS = 21
-BARE_CALLS = 300
-JOBS = 3
+FRAMES = 16
+CALLS = 9
+BARE_CALLS = 150
+JOBS = 2
+IDLE_S = 4.0
 
 _QUANTILES = tuple(range(0, 101, 5))
 _STAGES: Mapping[str, Literal["decode", "encode", "prompt", "postprocess"]] = {
@@ -148,6 +149,17 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
     }
 
 
+async def _idle(server: ServerProcess) -> dict[str, float]:
+    """Return the CPU time that a server takes in a second in which nobody asks it for anything."""
+    before = thread_times(server.process.pid)
+    await asyncio.sleep(IDLE_S)
+    after = thread_times(server.process.pid)
+    return {
+        "event_loop_s": (after.event_loop_s - before.event_loop_s) / IDLE_S,
+        "other_threads_s": (sum(after.others_s) - sum(before.others_s)) / IDLE_S,
+    }
+
+
 async def _bare_calls(server: ServerProcess) -> dict[str, float]:
     """Return what a call costs that does nothing: ListModels."""
     loop_s, rest_s = [], []
@@ -196,6 +208,7 @@ async def measure(folder: Path) -> dict[str, Any]:
         serving_s = time.monotonic() - started
         address, one_click = server.address, scene.clicks[:1]
         results: dict[str, Any] = {
+            "idle": await _idle(server),
             "live_frame": await _costs(
                 server, lambda: traffic.one_by_one(address, scene.frames, scene.clicks)
             ),

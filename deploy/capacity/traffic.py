@@ -25,7 +25,7 @@ from maskwire.v1 import (
 )
 
 MESSAGE_BYTES = 64 * 2**20
-_DEADLINE_S = 300.0
+_DEADLINE_S = 1200.0
 
 
 @dataclass(slots=True)
