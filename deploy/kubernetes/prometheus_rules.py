@@ -16,8 +16,8 @@ FILE = Path(__file__).parent / "components" / "prometheus-rules" / "prometheus-r
 """The resource."""
 
 _HEADER = """\
-# Made by `python -m deploy.kubernetes.prometheus_rules`: change deploy/prometheus/recording-rules.yml and
-# alerting-rules.yml, which say why each rule is as it is.
+# Made by `python -m deploy.kubernetes.prometheus_rules`: change recording-rules.yml and
+# alerting-rules.yml in deploy/prometheus, which say why each rule is as it is.
 """
 
 
