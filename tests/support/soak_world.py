@@ -14,6 +14,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,17 +170,25 @@ def soak_world(
         jobs = {"backend": "nats", "nats_url": nats.url, "workers": 0}
         grpc = {"drain_notice_s": drain_notice_s, "shutdown_grace_s": 60.0}
         groups = {**_GROUPS, "jobs": jobs, "storage": storage, "grpc": grpc}
-        servers = [Replica(f"server-{number}", folder, groups) for number in range(replicas)]
+        servers = _replicas(folder, replicas, groups)
         for server in servers:
-            server.folder = folder / server.name
-            server.folder.mkdir()
             stack.callback(server.stop)
-            server.start()
         stack.enter_context(_worker(folder, {**_GROUPS, "jobs": jobs, "storage": storage}))
+        with ThreadPoolExecutor(replicas) as pool:
+            list(pool.map(Replica.start, servers))
         addresses = [server.address for server in servers]
         envoy = stack.enter_context(envoy_process(folder, addresses)) if with_envoy else None
         target = f"ipv4:{','.join(addresses)}" if envoy is None else envoy.address
         yield World(servers, target, envoy)
+
+
+def _replicas(folder: Path, count: int, groups: dict[str, dict[str, Any]]) -> list[Replica]:
+    made = []
+    for number in range(count):
+        name = f"server-{number}"
+        (folder / name).mkdir()
+        made.append(Replica(name, folder / name, groups))
+    return made
 
 
 def _s3(address: str) -> dict[str, Any]:

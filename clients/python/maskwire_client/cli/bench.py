@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -106,7 +107,7 @@ def load(
             "in this process it would share the processor with what measures it",
         )
     policy = DropPolicy.PROCESS_ALL if process_all else DropPolicy.LATEST_ONLY
-    try:
+    with _told_as_usage():
         check_installed()
         plan = LoadPlan(
             target=server,
@@ -132,16 +133,23 @@ def load(
             ),
         )
         scenes = _Scenes(plan, images, options.parse_size(size), pictures)
-    except (ModuleNotFoundError, OSError, ValueError) as error:
-        raise CommandFailure(str(error), ExitCode.USAGE) from error
     if find_capacity:
         goal = CapacityGoal(p99_s=goal_p99, max_failed_share=goal_errors)
         capacity = asyncio.run(search(plan, goal, growth, scenes.pool, scenes.frames))
         _show_capacity(capacity, goal, out, as_json=as_json)
-        return
-    result = asyncio.run(measure(plan, scenes.pool, scenes.frames))
-    _show_result(result, out, as_json=as_json)
-    _judge(result, max_failures)
+    else:
+        result = asyncio.run(measure(plan, scenes.pool, scenes.frames))
+        _show_result(result, out, as_json=as_json)
+        _judge(result, max_failures)
+
+
+@contextmanager
+def _told_as_usage() -> Iterator[None]:
+    """Turn what speaks against a plan into a failure of the command."""
+    try:
+        yield
+    except (ModuleNotFoundError, OSError, ValueError) as error:
+        raise CommandFailure(str(error), ExitCode.USAGE) from error
 
 
 class _Scenes:
