@@ -107,6 +107,7 @@ def mask_result(mask: mask_pb2.Mask) -> Mask:
         logits=mask_logits(mask.logits) if mask.HasField("logits") else None,
         text=mask.text,
         grid_point=Point(x=mask.grid_point.x, y=mask.grid_point.y) if has_point else None,
+        refined=mask.refined,
     )
 
 

@@ -206,6 +206,7 @@ class Mask:
         logits: The logits; None unless asked for.
         text: The text that found this instance; empty where none did.
         grid_point: The grid point that found this mask; None where none did.
+        refined: Whether the second pass of `Postprocess.refine` drew it.
     """
 
     index: int
@@ -221,6 +222,7 @@ class Mask:
     logits: MaskLogits | None = field(default=None, repr=False)
     text: str = ""
     grid_point: Point | None = None
+    refined: bool = False
 
     @cached_property
     def bitmap(self) -> NDArray[np.bool_]:

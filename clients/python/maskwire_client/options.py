@@ -89,7 +89,8 @@ class Postprocess:
         min_region_area_px: Removes islands of fewer pixels than this, but never the largest.
         smoothing_radius_px: Smooths the outline with a Gaussian of this radius, 0 to 32 pixels.
         morphological_cleanup: Opening, then closing, with a disc of 1/200 of the shorter side.
-        refine: Runs the model again on a window around each mask, at higher resolution.
+        refine: Runs the model again on a window around each mask, at higher resolution;
+            `Client.segment` only. `Mask.refined` tells which masks it drew.
         min_score: Drops masks that score less, 0 to 1.
         max_overlap_iou: Drops the worse of two objects' masks that overlap by more, 0 to 1.
         coarse_masks: Enlarges bitmaps instead of logits: faster and coarser.

@@ -83,6 +83,7 @@ def segmentation_services(
             shared.observer,
             max_prompts=settings.limits.max_prompts,
             mask_budget_bytes=settings.limits.mask_bytes,
+            max_refined_masks=settings.limits.max_refined_masks,
         ),
         auto_segmentation=AutoSegmentationService(
             models,

@@ -18,7 +18,7 @@ from .concept_prompts import (
     refinements,
 )
 from .concepts import ConceptEngine, ConceptPrompt, DetectedInstance
-from .decoding import decode_objects
+from .decoding import Decoded, decode_objects
 from .engine import MaskCandidate, ObjectPrediction
 from .errors import invalid_field
 from .executor import BoundedExecutor, Completed
@@ -61,7 +61,7 @@ class ConceptSegmentation:
         refiner: PreparedImage,
         *,
         refines_all: bool,
-    ) -> Completed[list[ObjectPrediction]]:
+    ) -> Completed[Decoded]:
         """Find, number and refine instances, and decode the objects prompted beside them.
 
         Args:
@@ -93,7 +93,9 @@ class ConceptSegmentation:
         predictions = _merged(found, request, drawn.value) + beside.value
         parts = (detected, numbered, drawn, beside)
         return Completed(
-            predictions, sum(one.queue_s for one in parts), sum(one.run_s for one in parts)
+            Decoded(predictions, (*again, *objects)),
+            sum(one.queue_s for one in parts),
+            sum(one.run_s for one in parts),
         )
 
     async def _group(

@@ -100,10 +100,12 @@ class MaskCandidate:
     Attributes:
         logits: The mask at the engine's resolution.
         predicted_iou: The model's own estimate of the mask's IoU, 0 to 1.
+        is_refined: Whether a second pass drew it (`refinement`).
     """
 
     logits: MaskLogits
     predicted_iou: float
+    is_refined: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,15 @@ class _Budget:
         return packed
 
 
+def best_candidates(
+    prediction: ObjectPrediction, options: MaskOptions
+) -> tuple[MaskCandidate, ...]:
+    """Return as many answers for an object as are wanted, best first."""
+    most = options.max_masks if options.return_multiple_masks else 1
+    ranked = sorted(prediction.candidates, key=lambda one: -one.predicted_iou)
+    return tuple(ranked[:most])
+
+
 _Choice = tuple[ObjectPrediction, MaskCandidate]
 """All answers for an object, and one of them."""
 
@@ -111,10 +120,8 @@ def _chosen(
     predictions: Iterable[ObjectPrediction], options: MaskOptions, postprocess: PostprocessOptions
 ) -> Iterator[_Choice]:
     """Yield the answers that are good enough, best first for each object, as many as are wanted."""
-    most = options.max_masks if options.return_multiple_masks else 1
     for prediction in predictions:
-        ranked = sorted(prediction.candidates, key=lambda one: -one.predicted_iou)
-        for candidate in ranked[:most]:
+        for candidate in best_candidates(prediction, options):
             if is_good_enough(_score(prediction, candidate), postprocess):
                 yield prediction, candidate
 
@@ -173,4 +180,5 @@ def finish_mask(
         box=bounding_box(bitmap),
         encoded=encode_mask(bitmap, options.encoding) if wants_mask else None,
         logits=candidate.logits if options.include_logits else None,
+        is_refined=candidate.is_refined,
     )

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .auto_segmentation.proposals import Proposal
-from .engine import MaskCandidate, ObjectPrediction
+from .engine import ObjectPrediction
 from .geometry import Box, ImageSize
 from .logits import MaskLogits
 from .prompts import ObjectPrompts
@@ -87,7 +87,7 @@ def enlarge_predictions(
         replace(
             prediction,
             candidates=tuple(
-                MaskCandidate(move_logits(one.logits, reduced, size), one.predicted_iou)
+                replace(one, logits=move_logits(one.logits, reduced, size))
                 for one in prediction.candidates
             ),
         )

@@ -33,6 +33,7 @@ class PostprocessOptions:
         min_region_area_px: Removes islands of fewer pixels than this, but never the largest.
         smoothing_radius_px: Smooths the outline with a Gaussian of this standard deviation.
         morphological_cleanup: Opening, then closing, with a disc of 1/200 of the shorter side.
+        refine: Draws masks anew from windows around them (`refinement`), of still images only.
         min_score: Drops masks that score less, 0 to 1; None drops none.
         max_overlap_iou: Drops the worse of two objects' masks that overlap by more, 0 to 1; None
             drops none.
@@ -43,6 +44,7 @@ class PostprocessOptions:
     min_region_area_px: int = 0
     smoothing_radius_px: float = 0.0
     morphological_cleanup: bool = False
+    refine: bool = False
     min_score: float | None = None
     max_overlap_iou: float | None = None
     coarse_masks: bool = False

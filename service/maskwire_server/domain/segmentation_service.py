@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .concept_prompts import asks_for_concepts
 from .concept_segmentation import ConceptSegmentation, PreparedImage
-from .decoding import decode_objects
+from .decoding import Decoded, decode_objects
 from .engine import ObjectPrediction
 from .errors import invalid_field
 from .executor import BoundedExecutor, Completed
-from .finishing import FinishedMasks, finish_masks
+from .finishing import FinishedMasks, best_candidates, finish_masks
 from .geometry import ImageSize
 from .grouping import group_prompts, prompt_kinds
 from .image_access import EncodedImage, ImageAccess, LocatedImage
@@ -24,6 +24,7 @@ from .models import ModelRegistry, ServedModel
 from .observer import Observer
 from .picture_delivery import DeliveredPictures, PictureMaker
 from .prompts import MaskPrompt, ObjectPrompts, Prompt, PromptKind
+from .refinement import ImageToRefine, Refined, Refinement
 from .renderings import check_renderings, needs_image
 from .segmentation import (
     Caller,
@@ -78,6 +79,7 @@ class SegmentationService:
         *,
         max_prompts: int,
         mask_budget_bytes: int,
+        max_refined_masks: int,
     ) -> None:
         self._models = models
         self._images = images
@@ -85,6 +87,7 @@ class SegmentationService:
         self._pictures = pictures
         self._observer = observer
         self._concepts = ConceptSegmentation(pixel_executor, observer)
+        self._refinement = Refinement(pixel_executor, observer, max_masks=max_refined_masks)
         self._max_prompts = max_prompts
         self._mask_budget_bytes = mask_budget_bytes
 
@@ -100,17 +103,20 @@ class SegmentationService:
         plan = self._plan(request)
         self._pictures.check(request.delivery)
         image = await self._images.locate(request.image, caller)
-        if needs_image(request.renderings):
+        if needs_image(request.renderings) or request.postprocess.refine:
             image = await self._images.decode(image, caller)
         seen = await self._look(request, plan, image, caller)
         encoded = seen.first
         check_renderings(request.renderings, encoded.info.size)
         decoded = await self._predict(request, plan, seen)
-        finished = await self._finish(request, encoded, decoded.value)
+        refined = await self._refine(request, plan, seen, image, decoded.value)
+        finished = await self._finish(request, encoded, refined.predictions)
         drawn = await self._draw(request, image, encoded.info.size, finished.value, caller)
         name = plan.first.description.name
-        self._observer.stage_finished("postprocess", name, finished.run_s + drawn.run_s)
-        waited_s = decoded.queue_s + finished.queue_s + drawn.queue_s
+        postprocess_s = refined.pixels_s + finished.run_s + drawn.run_s
+        self._observer.stage_finished("postprocess", name, postprocess_s)
+        waited_s = decoded.queue_s + refined.queue_s + finished.queue_s + drawn.queue_s
+        encode_s = refined.encode_s + sum(one.encode_s for one in seen.made)
         return SegmentResult(
             masks=finished.value.masks,
             mask_options=request.mask_options,
@@ -123,9 +129,9 @@ class SegmentationService:
             timings=Timings(
                 decode_s=_decode_s(image, seen.made),
                 queue_s=waited_s + sum(one.queue_s for one in seen.made),
-                encode_s=sum(one.encode_s for one in seen.made) if seen.made else None,
-                prompt_s=decoded.run_s,
-                postprocess_s=finished.run_s + drawn.run_s,
+                encode_s=encode_s if seen.made or refined.encode_s else None,
+                prompt_s=decoded.run_s + refined.prompt_s,
+                postprocess_s=postprocess_s,
                 total_s=time.perf_counter() - started,
             ),
         )
@@ -167,13 +173,14 @@ class SegmentationService:
 
     async def _predict(
         self, request: SegmentRequest, plan: _Plan, seen: _Seen
-    ) -> Completed[list[ObjectPrediction]]:
+    ) -> Completed[Decoded]:
         if not plan.finds_concepts:
             objects = await self._group(request.prompts, seen.first.info.size, plan.first)
             multimask = request.mask_options.return_multiple_masks
-            return await decode_objects(
+            answered = await decode_objects(
                 plan.first, seen.first, objects, self._observer, multimask=multimask
             )
+            return Completed(Decoded(answered.value, objects), answered.queue_s, answered.run_s)
         detector = refiner = PreparedImage(plan.first, seen.first)
         if plan.second is not None and seen.second is not None:
             refiner = PreparedImage(plan.second, seen.second)
@@ -184,6 +191,31 @@ class SegmentationService:
             refiner,
             refines_all=plan.second is not None,
         )
+
+    async def _refine(
+        self,
+        request: SegmentRequest,
+        plan: _Plan,
+        seen: _Seen,
+        image: LocatedImage,
+        decoded: Decoded,
+    ) -> Refined:
+        """Draw the masks that are to be returned a second time, where the request asks for it."""
+        if not request.postprocess.refine:
+            return Refined(decoded.predictions)
+        assert image.decoded is not None
+        options = request.mask_options
+        wanted = [
+            replace(one, candidates=best_candidates(one, options)) for one in decoded.predictions
+        ]
+        looked_at = ImageToRefine(
+            model=plan.second or plan.first,
+            encoded=seen.second or seen.first,
+            pixels=image.decoded.value,
+            longest_side_px=request.inference_size_px,
+        )
+        prompts = {one.object_id: one for one in decoded.prompts}
+        return await self._refinement.refine(looked_at, wanted, prompts)
 
     async def _group(
         self, prompts: Sequence[Prompt], size: ImageSize, model: ServedModel

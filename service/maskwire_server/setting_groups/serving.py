@@ -68,6 +68,9 @@ class LimitSettings(SettingGroup):
     mask_bytes: int = Field(default=2**29, ge=2**20)
     """Memory for the masks of one call of SegmentImage that are kept, one bit a pixel of their
     boxes, to draw them and to find those that overlap, in bytes."""
+    max_refined_masks: int = Field(default=16, ge=1)
+    """Most masks of one call of SegmentImage that postprocess.refine draws a second time, the best
+    scores first; each takes the encoder once more, if it shares no window with another."""
     max_picture_bytes: int = Field(default=256 * 2**20, ge=1)
     """Most bytes that the pictures of one answer have together; pictures in the answer itself have
     at most three quarters of the largest message."""

@@ -156,10 +156,6 @@ def _frame_index(request: Request) -> None:
     request.prompts[0].frame_index = 3
 
 
-def _refine(request: Request) -> None:
-    request.postprocess.refine = True
-
-
 def _inverted_label_map(request: Request) -> None:
     request.renderings.add(style=rendering_pb2.RENDERING_STYLE_LABEL_MAP, invert=True)
 
@@ -219,7 +215,6 @@ ROWS: dict[str, tuple[Change, grpc.StatusCode, str, str]] = {
     "broken data URI": (_broken_data_uri, INVALID, "image.uri", "base64"),
     "text for a visual model": (_text, grpc.StatusCode.FAILED_PRECONDITION, "", "text"),
     "frame index for a still image": (_frame_index, INVALID, "prompts[0].frame_index", "video"),
-    "refine": (_refine, grpc.StatusCode.UNIMPLEMENTED, "postprocess.refine", "not implemented"),
     "inverted labels": (_inverted_label_map, INVALID, "renderings[0].invert", "inverted"),
     "inference size": (_inference_size, INVALID, "inference_size_px", "64"),
 }

@@ -367,7 +367,7 @@ ROWS: dict[str, tuple[Change, grpc.StatusCode, str]] = {
     "point outside": (_outside, INVALID, "prompts[1].point.point"),
     "text": (_text, PRECONDITION, ""),
     "unknown model": (_set(model="other"), NOT_FOUND, ""),
-    "a second pass": (_refine, grpc.StatusCode.UNIMPLEMENTED, "postprocess.refine"),
+    "a second pass": (_refine, INVALID, "postprocess.refine"),
 }
 
 

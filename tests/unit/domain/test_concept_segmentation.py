@@ -135,6 +135,7 @@ def make_service() -> Iterator:
             metrics,
             max_prompts=64,
             mask_budget_bytes=10**6,
+            max_refined_masks=8,
         )
 
     yield make

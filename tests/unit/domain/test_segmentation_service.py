@@ -66,6 +66,7 @@ def service(engine: ColourEngine) -> Iterator[SegmentationService]:
         metrics,
         max_prompts=16,
         mask_budget_bytes=10**6,
+        max_refined_masks=8,
     )
     device.close()
     pixels.close()

@@ -15,7 +15,7 @@ from maskwire_server.domain.auto_segmentation.requests import (
     MasksWithdrawn,
     PointsDone,
 )
-from maskwire_server.domain.errors import MaskwireError
+from maskwire_server.domain.errors import ErrorCode, MaskwireError
 from maskwire_server.domain.geometry import Box, ImageSize, Point
 from maskwire_server.domain.masks import EncodedRle
 from maskwire_server.domain.segmentation import (
@@ -110,6 +110,15 @@ def test_a_request_is_read_with_all_its_parts():
     assert request.mask_options == MaskOptions(include_scores=True)
     assert request.postprocess.max_hole_area_px == 9
     assert len(request.renderings) == 1
+
+
+def test_a_second_pass_is_refused_with_what_does_the_same():
+    message = segmentation_pb2.AutoSegmentRequest()
+    message.image.data = b"image"
+    message.postprocess.refine = True
+    with pytest.raises(MaskwireError, match=r"postprocess\.refine.*crop_n_layers") as raised:
+        auto_segment_request_from_proto(message)
+    assert raised.value.code is ErrorCode.INVALID_ARGUMENT
 
 
 def test_errors_of_a_stream_name_the_field_within_its_request():

@@ -118,13 +118,11 @@ def test_thresholds_of_zero_are_not_the_same_as_none():
     assert (options.min_score, options.max_overlap_iou) == (0.0, 0.0)
 
 
-def test_a_second_pass_of_the_model_is_refused_by_name():
+def test_a_second_pass_of_the_model_is_off_unless_asked_for():
     request = minimal_request()
+    assert not segment_request_from_proto(request).postprocess.refine
     request.postprocess.refine = True
-    error = refused(segment_request_from_proto, request)
-    assert error.code is ErrorCode.UNIMPLEMENTED
-    assert error.message == "postprocess.refine: not implemented in this version"
-    assert error.violations[0].field == "postprocess.refine"
+    assert segment_request_from_proto(request).postprocess.refine
 
 
 def test_delivery_is_inline_unless_stored_files_are_asked_for():

@@ -84,12 +84,13 @@ def test_every_direction_is_known(number):
     assert track_video_request_from_proto(message).direction in TrackDirection
 
 
-def test_what_is_not_served_is_refused_by_name():
+def test_a_second_pass_is_refused_by_name():
     message = bare_request()
     message.postprocess.refine = True
     with pytest.raises(MaskwireError, match=r"postprocess\.refine") as raised:
         track_video_request_from_proto(message)
-    assert raised.value.code is ErrorCode.UNIMPLEMENTED
+    assert raised.value.code is ErrorCode.INVALID_ARGUMENT
+    assert "SegmentImage" in raised.value.message
 
 
 def test_a_request_without_a_source_is_refused():

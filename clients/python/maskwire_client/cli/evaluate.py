@@ -14,6 +14,7 @@ from PIL import Image
 from rich.table import Table
 
 from ..evaluation import Clip, Photograph, find_clips, find_photographs
+from ..options import Postprocess
 from .connection import ConfigOption, Connection, LocalOption, ServerOption, TimeoutOption
 from .console import messages, print_json, results
 from .evaluate_photographs import LEAST_CLICKS, JudgedObject, PhotographJudge
@@ -56,6 +57,10 @@ ClicksOption = Annotated[
         "--clicks", min=LEAST_CLICKS, max=100, help="Clicks on each object of a photograph."
     ),
 ]
+RefineOption = Annotated[
+    bool,
+    typer.Option("--refine", help="Let a second pass draw the masks of photographs again."),
+]
 OutOption = Annotated[
     Path | None,
     typer.Option("--out", metavar="DIR", help="Folder for results.json, plot and contact sheets."),
@@ -66,6 +71,7 @@ def evaluate(
     folder: FolderArgument,
     start: StartOption = Start.MASK,
     clicks: ClicksOption = 20,
+    refine: RefineOption = False,
     model: ModelOption = "",
     server: ServerOption = None,
     local: LocalOption = False,
@@ -82,10 +88,12 @@ def evaluate(
     first and the last frame do not count.
     """
     photographs, clips = _read(folder)
+    if refine and clips:
+        raise CommandFailure("clips have no second pass: leave --refine out", ExitCode.USAGE)
     if out is not None:
         with _files(f"{out} cannot be written to"):  # said before the work, not after it
             out.mkdir(parents=True, exist_ok=True)
-    call = _Call(Connection(server, local, config, model), model, timeout_s)
+    call = _Call(Connection(server, local, config, model), model, timeout_s, refine=refine)
     with _files(f"{folder} cannot be measured"):
         outcome = call.photographs(photographs, clicks) if photographs else call.clips(clips, start)
         written = outcome.write(out) if out is not None else []
@@ -124,6 +132,7 @@ class _Call:
     connection: Connection
     model: str
     timeout_s: float
+    refine: bool
 
     def photographs(self, photographs: Sequence[Photograph], most_clicks: int) -> _Outcome:
         """Score the objects of photographs and show how far the work is."""
@@ -134,7 +143,9 @@ class _Call:
             task = progress.add_task("starting", total=total)
             with self.connection.client() as client:
                 served = client.model(self.model, timeout_s=self.timeout_s)
-                judge = PhotographJudge(client, served, most_clicks, self.timeout_s)
+                judge = PhotographJudge(
+                    client, served, most_clicks, self.timeout_s, Postprocess(refine=self.refine)
+                )
                 progress.update(task, description=f"asking {served.name}")
                 for judged in judge.judge(photographs, skipped.append):
                     objects.append(judged)
@@ -144,7 +155,7 @@ class _Call:
         if not objects:
             raise CommandFailure("all masks are empty", ExitCode.USAGE)
         return _Outcome(
-            photographs_document(objects, skipped, most_clicks),
+            {**photographs_document(objects, skipped, most_clicks), "refine": self.refine},
             photographs_table(objects),
             partial(write_photographs, objects=objects),
         )

@@ -26,6 +26,7 @@ from ..evaluation import (
 from ..geometry import Box, Point, PointLabel
 from ..images import EncodedImage, load_image
 from ..masks import Mask
+from ..options import Postprocess
 from ..prompts import MaskPrompt
 from ..results import Model, ProcessingInfo, PromptKind
 from .evaluate_sheets import View
@@ -71,13 +72,22 @@ class PhotographJudge:
         model: The model, which is asked by its name.
         most_clicks: Clicks on each object, 5 or more.
         timeout_s: How long a call may take.
+        postprocess: What is changed in the answers.
     """
 
-    def __init__(self, client: Client, model: Model, most_clicks: int, timeout_s: float) -> None:
+    def __init__(
+        self,
+        client: Client,
+        model: Model,
+        most_clicks: int,
+        timeout_s: float,
+        postprocess: Postprocess | None = None,
+    ) -> None:
         self._client = client
         self._model = model
         self._most_clicks = most_clicks
         self._timeout_s = timeout_s
+        self._postprocess = postprocess
 
     def judge(
         self, photographs: Sequence[Photograph], skip: Callable[[str], None]
@@ -111,7 +121,11 @@ class PhotographJudge:
     ) -> JudgedObject:
         box = tight_box(truth)
         answered = self._client.segment(
-            image, boxes=[box], model=self._model.name, timeout_s=self._timeout_s
+            image,
+            boxes=[box],
+            model=self._model.name,
+            postprocess=self._postprocess,
+            timeout_s=self._timeout_s,
         )
         boxed = answered.masks[0] if answered.masks else None
         corrected = self._correct(image, truth)
@@ -138,6 +152,7 @@ class PhotographJudge:
             model=self._model.name,
             return_multiple_masks=True,
             max_masks=_ALTERNATIVES,
+            postprocess=self._postprocess,
             timeout_s=self._timeout_s,
         )
         return max((_score(mask, truth) for mask in result), default=0.0)
@@ -172,6 +187,7 @@ class PhotographJudge:
             masks=masks,
             model=self._model.name,
             include_logits=takes_masks,
+            postprocess=self._postprocess,
             timeout_s=self._timeout_s,
         )
         return result.masks[0] if result.masks else None

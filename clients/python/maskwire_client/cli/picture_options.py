@@ -20,6 +20,7 @@ __all__ = [
     "PictureFormatOption",
     "PictureOptions",
     "QualityOption",
+    "RefineOption",
     "RemoveIslandsOption",
     "SmoothOption",
 ]
@@ -53,6 +54,10 @@ RemoveIslandsOption = Annotated[
 ]
 SmoothOption = Annotated[
     float, typer.Option("--smooth", metavar="PX", min=0, max=32, help="Smooth outlines.")
+]
+RefineOption = Annotated[
+    bool,
+    typer.Option("--refine", help="Draw small masks again from a window around each (slower)."),
 ]
 MinScoreOption = Annotated[
     float | None, typer.Option("--min-score", min=0, max=1, help="Drop masks that score less.")

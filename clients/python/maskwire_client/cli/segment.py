@@ -27,6 +27,7 @@ from .picture_options import (
     PictureFormatOption,
     PictureOptions,
     QualityOption,
+    RefineOption,
     RemoveIslandsOption,
     SmoothOption,
 )
@@ -136,6 +137,7 @@ def segment(
     fill_holes: FillHolesOption = 0,
     remove_islands: RemoveIslandsOption = 0,
     smooth: SmoothOption = 0.0,
+    refine: RefineOption = False,
     min_score: MinScoreOption = None,
     max_overlap: MaxOverlapOption = None,
     coarse: CoarseOption = False,
@@ -170,6 +172,7 @@ def segment(
         min_region_area_px=remove_islands,
         smoothing_radius_px=smooth,
         morphological_cleanup=clean_up,
+        refine=refine,
         min_score=min_score,
         max_overlap_iou=max_overlap,
         coarse_masks=coarse,

@@ -15,12 +15,14 @@ from ...domain.auto_segmentation.requests import (
     PointsDone,
 )
 from .images import image_source_from_proto
-from .masks import postprocess_options_from_proto
+from .masks import single_pass_options_from_proto
 from .processing import processing_info_to_proto
 from .renderings import delivery_from_proto, picture_to_proto, renderings_from_proto
 from .segmentation import mask_options_from_proto, segmented_mask_to_proto
 
 _DEFAULTS = AutoSegmentOptions()
+
+_FINER = "set options.crop_n_layers, which looks at parts of the image at higher resolution"
 
 
 def auto_segment_request_from_proto(
@@ -34,15 +36,16 @@ def auto_segment_request_from_proto(
             request itself.
 
     Raises:
-        MaskwireError: `INVALID_ARGUMENT` for what is malformed, `UNIMPLEMENTED` for what this
-            version does not serve; both name the field.
+        MaskwireError: `INVALID_ARGUMENT` for what is malformed, naming the field.
     """
     return AutoSegmentRequest(
         image=image_source_from_proto(message.image, f"{field}image"),
         model=message.model or None,
         options=auto_segment_options_from_proto(message.options),
         mask_options=mask_options_from_proto(message.mask_options),
-        postprocess=postprocess_options_from_proto(message.postprocess, f"{field}postprocess"),
+        postprocess=single_pass_options_from_proto(
+            message.postprocess, f"{field}postprocess", _FINER
+        ),
         renderings=renderings_from_proto(message.renderings, f"{field}renderings"),
         delivery=delivery_from_proto(message.delivery),
         inference_size_px=(

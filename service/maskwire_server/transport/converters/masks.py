@@ -22,7 +22,6 @@ from ...domain.masks import (
 from ...domain.polygons import Polygon
 from ...domain.postprocessing import PostprocessOptions
 from .geometry import box_from_proto, box_to_proto, image_size_from_proto, image_size_to_proto
-from .unserved import not_served
 
 _ENCODINGS: Mapping[mask_pb2.MaskEncoding.ValueType, MaskEncoding] = {
     mask_pb2.MASK_ENCODING_UNSPECIFIED: MaskEncoding.COCO_RLE,
@@ -42,28 +41,37 @@ def mask_encoding_from_proto(value: mask_pb2.MaskEncoding.ValueType) -> MaskEnco
 
 
 def postprocess_options_from_proto(
-    message: mask_pb2.PostprocessOptions, field: str
+    message: mask_pb2.PostprocessOptions,
 ) -> PostprocessOptions:
-    """Read what to change in masks.
-
-    Args:
-        message: The options.
-        field: Path of the message in the request.
-
-    Raises:
-        MaskwireError: `UNIMPLEMENTED` for a second pass of the model.
-    """
-    if message.refine:
-        raise not_served(f"{field}.refine")
+    """Read what to change in masks; a second pass of the model may be part of it."""
     return PostprocessOptions(
         max_hole_area_px=message.max_hole_area_px,
         min_region_area_px=message.min_region_area_px,
         smoothing_radius_px=message.smoothing_radius_px,
         morphological_cleanup=message.morphological_cleanup,
+        refine=message.refine,
         min_score=message.min_score if message.HasField("min_score") else None,
         max_overlap_iou=message.max_overlap_iou if message.HasField("max_overlap_iou") else None,
         coarse_masks=message.coarse_masks,
     )
+
+
+def single_pass_options_from_proto(
+    message: mask_pb2.PostprocessOptions, field: str, remedy: str
+) -> PostprocessOptions:
+    """Read what to change in masks where the model has no second pass.
+
+    Args:
+        message: The options.
+        field: Path of the message in the request.
+        remedy: What to do instead.
+
+    Raises:
+        MaskwireError: `INVALID_ARGUMENT` where one is asked for.
+    """
+    if message.refine:
+        raise invalid_field(f"{field}.refine", f"only SegmentImage has a second pass; {remedy}")
+    return postprocess_options_from_proto(message)
 
 
 def mask_to_proto(mask: EncodedMask) -> mask_pb2.EncodedMask:

@@ -39,15 +39,14 @@ def segment_request_from_proto(message: segmentation_pb2.SegmentImageRequest) ->
     """Read a request to segment prompted objects.
 
     Raises:
-        MaskwireError: `INVALID_ARGUMENT` for what is malformed, `UNIMPLEMENTED` for options that
-            this version does not serve; both name the field.
+        MaskwireError: `INVALID_ARGUMENT` for what is malformed, naming the field.
     """
     return SegmentRequest(
         image=image_source_from_proto(message.image, "image"),
         prompts=prompts_from_proto(message.prompts, "prompts"),
         model=message.model or None,
         mask_options=mask_options_from_proto(message.mask_options),
-        postprocess=postprocess_options_from_proto(message.postprocess, "postprocess"),
+        postprocess=postprocess_options_from_proto(message.postprocess),
         renderings=renderings_from_proto(message.renderings, "renderings"),
         delivery=delivery_from_proto(message.delivery),
         inference_size_px=(
@@ -99,6 +98,7 @@ def segmented_mask_to_proto(
         logits=None if mask.logits is None else mask_logits_to_proto(mask.logits),
         text=mask.text,
         grid_point=None if mask.grid_point is None else point_to_proto(mask.grid_point),
+        refined=mask.is_refined,
     )
     if options.include_scores:
         message.score = mask.score

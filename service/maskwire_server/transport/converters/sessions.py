@@ -44,7 +44,7 @@ from ...domain.tracked_masks import MaskDelta
 from ..errors import status_from_error
 from ..validation import RequestValidator
 from .images import image_source_from_proto
-from .masks import postprocess_options_from_proto
+from .masks import single_pass_options_from_proto
 from .processing import duration_to_proto, processing_info_to_proto
 from .prompts import prompts_from_proto
 from .segmentation import mask_options_from_proto
@@ -124,7 +124,9 @@ def session_config_from_proto(message: realtime_pb2.SessionConfig) -> SessionCon
         heartbeat_interval_s=(
             _seconds(message.heartbeat_interval) if message.HasField("heartbeat_interval") else None
         ),
-        postprocess=postprocess_options_from_proto(message.postprocess, "config.postprocess"),
+        postprocess=single_pass_options_from_proto(
+            message.postprocess, "config.postprocess", "send it single frames"
+        ),
     )
 
 

@@ -25,7 +25,7 @@ from ...domain.video.writer import OVERLAY_VIDEO_NAME, OVERLAY_VIDEO_TYPE
 from ..errors import status_from_error
 from .files import stored_file_to_proto
 from .geometry import image_size_to_proto
-from .masks import postprocess_options_from_proto
+from .masks import single_pass_options_from_proto
 from .processing import duration_to_proto, timings_to_proto
 from .prompts import prompt_from_proto
 from .segmentation import mask_options_from_proto
@@ -43,8 +43,7 @@ def track_video_request_from_proto(message: video_pb2.TrackVideoRequest) -> Trac
     """Read a request to track objects through a video.
 
     Raises:
-        MaskwireError: `INVALID_ARGUMENT` for what is malformed, `UNIMPLEMENTED` for options that
-            this version does not serve; both name the field.
+        MaskwireError: `INVALID_ARGUMENT` for what is malformed, naming the field.
     """
     return TrackVideoRequest(
         video=video_source_from_proto(message.video, "video"),
@@ -56,7 +55,9 @@ def track_video_request_from_proto(message: video_pb2.TrackVideoRequest) -> Trac
         direction=_DIRECTIONS[message.direction],
         frames=frame_range_from_proto(message.frame_range),
         mask_options=mask_options_from_proto(message.mask_options),
-        postprocess=postprocess_options_from_proto(message.postprocess, "postprocess"),
+        postprocess=single_pass_options_from_proto(
+            message.postprocess, "postprocess", "send it single frames"
+        ),
         render_overlay=message.render_overlay,
         stores_overlay=message.delivery == file_pb2.DELIVERY_STORED_FILE,
     )

@@ -367,6 +367,7 @@ class Mask(_message.Message):
     LOGITS_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     GRID_POINT_FIELD_NUMBER: _builtins.int
+    REFINED_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Position in the response, from 0."""
     object_id: _builtins.int
@@ -383,6 +384,8 @@ class Mask(_message.Message):
     """Pixels of the object."""
     text: _builtins.str
     """The text that found this instance, where text did; empty where exemplars alone did."""
+    refined: _builtins.bool
+    """Whether the second pass of PostprocessOptions.refine drew this mask."""
     @_builtins.property
     def box(self) -> _geometry_pb2.Box:
         """Tight box around the object in pixels; unset for an empty mask."""
@@ -419,10 +422,11 @@ class Mask(_message.Message):
         logits: Global___MaskLogits | None = ...,
         text: _builtins.str = ...,
         grid_point: _geometry_pb2.Point | None = ...,
+        refined: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "_stability_score", b"_stability_score", "box", b"box", "grid_point", b"grid_point", "logits", b"logits", "mask", b"mask", "normalized_box", b"normalized_box", "score", b"score", "stability_score", b"stability_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "_stability_score", b"_stability_score", "alternative", b"alternative", "area_px", b"area_px", "box", b"box", "grid_point", b"grid_point", "index", b"index", "logits", b"logits", "mask", b"mask", "normalized_box", b"normalized_box", "object_id", b"object_id", "score", b"score", "score_kind", b"score_kind", "stability_score", b"stability_score", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "_stability_score", b"_stability_score", "alternative", b"alternative", "area_px", b"area_px", "box", b"box", "grid_point", b"grid_point", "index", b"index", "logits", b"logits", "mask", b"mask", "normalized_box", b"normalized_box", "object_id", b"object_id", "refined", b"refined", "score", b"score", "score_kind", b"score_kind", "stability_score", b"stability_score", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
     _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
@@ -518,7 +522,25 @@ class PostprocessOptions(_message.Message):
     1/200 of the image's shorter side, at least 3 pixels.
     """
     refine: _builtins.bool
-    """Runs the model a second time on a window around each first mask, at higher resolution."""
+    """Runs the model a second time on a window around each first mask, at higher resolution, before
+    anything else is changed. SegmentImage alone has it; elsewhere it is INVALID_ARGUMENT.
+
+    Of the masks that would be returned, those of the best scores are looked at again, as many as
+    the server allows (limits.max_refined_masks, 16 unless set otherwise). The window is a square
+    of 1.5 times the longer side of the mask and its foreground points, at least 128 pixels, cut
+    off at the edge of the image. It goes through the encoder as an image of its own; masks that
+    lie close together share one, and none is kept. There the object's points and box are asked
+    again, as far as they lie inside, together with the first mask where the model takes masks; an
+    instance of a text by its mask and its box. The answer replaces the mask, and its predicted IoU
+    the score, by which alternatives are ranked; the confidence of an instance stays.
+
+    Mask.refined tells which masks were drawn anew. The others are as without it: those beyond the
+    limit, those whose window would have more than two thirds of the image's longer side, and those
+    whose second mask is empty or has an IoU with the first of less than 0.5.
+
+    The image is decoded even where its embedding is held, so that a digest alone needs the image
+    to be held too. The time counts as the stages it is spent in.
+    """
     min_score: _builtins.float
     """Drops masks whose score is below this, 0 to 1; absent drops none (SAM 1's confidence, 0.4
     there).
