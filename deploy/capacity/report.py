@@ -217,8 +217,8 @@ def _costs() -> str:
         + _table(["", "decode", "encode", "track or prompt", "masks", "event loop"], rows)
         + "\nOf the event loop, a call that does nothing takes "
         f"{told['bare_call']['event_loop_s'] * 1000:.2f} ms. A job of `inflate` takes "
-        f"{told['inflate_job']['minimum_s']:.1f} s, the first {told['inflate_job']['first_s']:.0f} s, "
-        "since it starts the worker's child (wall times on that busy machine).\n"
+        f"{told['inflate_job']['minimum_s']:.1f} s, the first "
+        f"{told['inflate_job']['first_s']:.0f} s, since it starts the worker's child (wall times on that busy machine).\n"
     )
 
 
