@@ -51,7 +51,7 @@ def resource() -> dict[str, Any]:
 
 def text() -> str:
     """Return the file."""
-    return _HEADER + yaml.dump(resource(), Dumper=_Dumper, sort_keys=False, width=100)
+    return _HEADER + str(yaml.dump(resource(), Dumper=_Dumper, sort_keys=False, width=100))
 
 
 if __name__ == "__main__":

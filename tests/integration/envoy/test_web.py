@@ -6,6 +6,7 @@ import http.client
 import json
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -54,7 +55,7 @@ def call(
         "content-type": "application/grpc-web+proto",
         "x-grpc-web": "1",
         "origin": ORIGIN,
-        "authorization": "Bearer a-secret",
+        "cookie": "session=a-secret",
         "x-request-id": request_id,
     }
     connection.request("POST", SEGMENT_IMAGE, framed(message), headers)
@@ -120,7 +121,7 @@ def test_what_is_not_the_service_is_not_passed_on(
 
 def test_health_is_that_of_the_balancer_not_of_one_server(envoy: Envoy) -> None:
     with grpc.insecure_channel(envoy.address) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         request = health_pb2.HealthCheckRequest(service="maskwire.v1.SegmentationService")
         assert stub.Check(request, timeout=30).status == health_pb2.HealthCheckResponse.SERVING
         with pytest.raises(grpc.RpcError) as raised:
