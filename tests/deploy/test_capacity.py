@@ -1,7 +1,7 @@
 """The simulation of capacity: against closed forms, against what the service does, and its tables.
 
-Waiting times are compared with queueing theory within four standard errors of batch means, so that a
-right simulator fails about once in 10,000 seeds; the seeds are fixed.
+Waiting times are compared with queueing theory within four standard errors of batch means, so that
+a right simulator fails about once in 10,000 seeds; the seeds are fixed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from deploy.capacity.profiles import Profile, assumptions, measured, network_sec
 from deploy.capacity.scaling import Scaler, job_waits, simulate_scaling
 from maskwire_server.settings import Settings
 
-ARRIVALS = 40_000
+ARRIVALS = 20_000
 BATCHES = 40
 STANDARD_ERRORS = 4.0
 
