@@ -33,10 +33,11 @@ from tests.support.scripted_sessions import SessionScript, serving_sessions
 POOL = synthetic_pool(2, 32, 24, seed=0)
 FRAMES = moving_frames(4, 32, 24, seed=0)
 ANSWER = returning(Response())
+TIMEOUT_S = 240.0
 
 
 def plan_for(address: str, **changes) -> LoadPlan:
-    values = {"rate_per_s": 100.0, "duration_s": 0.3, "warmup_s": 0.0, "deadline_s": 30.0}
+    values = {"rate_per_s": 100.0, "duration_s": 0.3, "warmup_s": 0.0, "deadline_s": 300.0}
     return LoadPlan(target=address, **{**values, **changes})
 
 
@@ -68,7 +69,7 @@ async def test_a_server_that_stalls_changes_nothing_about_the_arrivals() -> None
         count = len(draw_schedule(plan))
         assert count > 10
         observed = Observed()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(TIMEOUT_S):
             result = await run(plan, observed)
     figures = result.recorder.kinds[Kind.SEGMENT]
     assert (figures.sent, figures.ok, figures.shed) == (count, count, 0)
@@ -81,18 +82,28 @@ async def test_a_server_that_stalls_changes_nothing_about_the_arrivals() -> None
 
 
 async def test_arrivals_beyond_the_bound_are_shed_and_counted() -> None:
-    async def never(request, context):
-        await asyncio.Event().wait()
-        raise AssertionError
+    all_there = asyncio.Event()
 
-    async with serving(Script([never])) as address:
-        plan = plan_for(address, max_in_flight=3, deadline_s=1.0, retries=False)
+    async def answer(request, context):
+        await all_there.wait()
+        return Response()
+
+    async with serving(Script([answer])) as address:
+        plan = plan_for(address, max_in_flight=3)
         count = len(draw_schedule(plan))
-        result = await run(plan)
-    figures = result.recorder.kinds[Kind.SEGMENT]
-    assert figures.codes == {"DEADLINE_EXCEEDED": 3}
-    assert figures.shed == count - 3
-    assert report(result)["kinds"]["segment"]["latency_ms"] == {}
+        load = LoadRun(plan, POOL)
+        shed_one = load.recorder.shed_one
+
+        def counted(kind: Kind, due_s: float) -> None:
+            shed_one(kind, due_s)
+            if load.recorder.shed == count - 3:
+                all_there.set()
+
+        load.recorder.shed_one = counted  # type: ignore[method-assign]
+        async with asyncio.timeout(TIMEOUT_S):
+            result = await load.carry_out()
+    figures = report(result)["kinds"]["segment"]
+    assert (figures["sent"], figures["ok"], figures["shed"]) == (3, 3, count - 3)
 
 
 async def test_what_the_client_did_again_is_counted() -> None:
@@ -145,7 +156,7 @@ async def test_a_run_that_is_stopped_says_so() -> None:
     async with serving(Script([ANSWER])) as address:
         load = LoadRun(plan_for(address, duration_s=3600.0), POOL, observer=stopping)
         stopping.call_ended = lambda outcome: load.stop()  # type: ignore[method-assign]
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(TIMEOUT_S):
             result = await load.carry_out()
     assert not result.is_complete
     assert result.recorder.in_flight == 0
@@ -166,7 +177,7 @@ async def film(script: SessionScript, frames: int, **cameras):
         values = {"count": 2, "frames_per_second": 50.0, "session_s": 3600.0, **cameras}
         plan = plan_for(address, mix=Mix(weights={}), cameras=Cameras(**values), duration_s=3600.0)
         load = LoadRun(plan, POOL, FRAMES)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(TIMEOUT_S):
             return await load.carry_out()
 
 
