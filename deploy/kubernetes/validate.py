@@ -108,7 +108,14 @@ def build_component(judges: Judges, name: str) -> list[Resource]:
 def faults_of_core(judges: Judges, resources: Sequence[Resource], version: str) -> list[str]:
     """Return what a version of Kubernetes would refuse, fields that it does not know included."""
     with _written(resources) as file:
-        command = [judges.kubernetes_validate, "--strict", "--quiet", "-k", version, file.name]
+        command: list[str | Path] = [
+            judges.kubernetes_validate,
+            "--strict",
+            "--quiet",
+            "-k",
+            version,
+            file.name,
+        ]
         completed = _run(command)
     lines = [
         line.replace(file.name, f"Kubernetes {version}:")
