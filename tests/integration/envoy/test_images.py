@@ -13,7 +13,7 @@ from tests.support.metrics_page import scraped
 from tests.support.server_process import ServerProcess
 
 IMAGES = 60
-PROMPTS = 4
+PROMPTS = 3
 CALLERS = 4
 
 
