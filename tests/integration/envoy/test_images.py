@@ -29,7 +29,8 @@ async def ask_in_any_order(address: str, *, first_image: int) -> None:
             result = await client.segment(image, points=[(60, 50)])
             assert len(result.masks) == 1
 
-    async with AsyncClient(address) as client:
+    # One look-up for each call: asking by digest first would have two servers looked at.
+    async with AsyncClient(address, digest_first=False, timeout_s=250) as client:
         await asyncio.gather(*(call_until_done(client) for _ in range(CALLERS)))
 
 
@@ -66,7 +67,7 @@ async def test_repeated_calls_find_the_embedding(
         by_turns = await hit_rate(other, servers, first_image=1000)
     print(f"\nrepeated look-ups that hit: {hashed:.1%} by digest, {by_turns:.1%} by round robin")
     assert hashed >= 0.95
-    assert by_turns < 0.7
+    assert by_turns < 0.6
 
 
 async def test_each_image_has_one_server_and_all_servers_have_images(
