@@ -129,7 +129,8 @@ def asked(probe: Mapping[str, Any], ports: Mapping[int, int]) -> int:
     """Ask as the kubelet asks, and return the status."""
     with grpc.insecure_channel(f"127.0.0.1:{ports[probe['grpc']['port']]}") as channel:
         request = health_pb2.HealthCheckRequest(service=probe["grpc"].get("service", ""))
-        answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=60)
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        answer = health.Check(request, timeout=60)
     status: int = answer.status
     return status
 
@@ -163,8 +164,9 @@ def watched_until_not_serving(
     """End the program and return what it said about itself until it no longer served."""
     with grpc.insecure_channel(f"127.0.0.1:{ports[probe['grpc']['port']]}") as channel:
         request = health_pb2.HealthCheckRequest(service=probe["grpc"].get("service", ""))
+        health: Any = health_pb2_grpc.HealthStub(channel)
         statuses: list[int] = []
-        for answer in health_pb2_grpc.HealthStub(channel).Watch(request, timeout=60):
+        for answer in health.Watch(request, timeout=60):
             statuses.append(answer.status)
             if answer.status != SERVING:
                 break
