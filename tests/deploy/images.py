@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import string
 import subprocess
@@ -107,8 +108,13 @@ def git_files(*options: str) -> list[str]:
 
 def in_context(names: Iterable[str]) -> list[str]:
     """Return those of some files that `.dockerignore` lets a build see."""
-    # As in Docker, and unlike git: the last line that matches decides, whatever of a folder above.
-    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    # As in Docker, and unlike git: the last line that matches decides, whatever of a folder above,
+    # and a name is that of the context's root unless it begins with `**`.
+    lines = [
+        re.sub(r"^(!?)(?!\*\*)", r"\1/", line)
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
     left_out = PathSpec.from_lines("gitignore", lines)
     return [name for name in names if not left_out.match_file(name)]
 
