@@ -109,9 +109,9 @@ def git_files(*options: str) -> list[str]:
 def in_context(names: Iterable[str]) -> list[str]:
     """Return those of some files that `.dockerignore` lets a build see."""
     # As in Docker, and unlike git: the last line that matches decides, whatever of a folder above,
-    # and a name is that of the context's root unless it begins with `**`.
+    # and a name is that of the context's root unless it begins with a star.
     lines = [
-        re.sub(r"^(!?)(?!\*\*)", r"\1/", line)
+        re.sub(r"^(!?)(?!\*)", r"\1/", line)
         for line in (ROOT / ".dockerignore").read_text().splitlines()
         if line and not line.startswith("#")
     ]
