@@ -155,9 +155,12 @@ def _measured_times() -> dict[str, float]:
 
 
 def _cpu(part: dict[str, Any], threads: str) -> float:
-    """Return the CPU time of one unit, without what the server takes while it has nothing to do."""
+    """Return the CPU time of one unit, without what the server takes while it has nothing to do.
+
+    It is no less than that of a call that does nothing, whatever the subtraction says.
+    """
     idle_s = measured()["idle"][threads] * part["round_trip"]["median_s"]
-    return float(part["cpu"][threads] - idle_s)
+    return max(float(part["cpu"][threads] - idle_s), float(measured()["bare_call"][threads]))
 
 
 def _least(part: dict[str, Any], stage: str) -> float:

@@ -17,7 +17,7 @@ from .events import Clock, Process, Station
 _RETRY_S = 1.0
 """Sessions that are refused are told to try again after so long (`domain/sessions/service.py`)."""
 
-JOBS = 20_000
+JOBS = 5_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,13 +24,12 @@ LINES = [
     for line in block.replace("\\\n", " ").splitlines()
 ]
 
-OF_OTHERS = {"kube-system", "my-overlay"}
-"""Names with a slash or a suffix that are no files of ours are in `is_path`; these are folders."""
-
 CLIENT_VARIABLES = {"MASKWIRE_SERVER", "MASKWIRE_CONFIG"}
 
 
 def is_path(word: str) -> bool:
+    if word.startswith("nvidia.com/"):  # labels and taints
+        return False
     return bool(re.fullmatch(r"[\w.-]+(/[\w.*-]+)+/?|[\w-]+/|[\w.-]+\.(Dockerfile|yml|toml)", word))
 
 
