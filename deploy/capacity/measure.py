@@ -38,11 +38,11 @@ from . import traffic
 FILE = Path(__file__).parent / "measured.json"
 FRAME_SIZE = ImageSize(640, 480)
 OBJECTS = 2
-ROUNDS = 5
-FRAMES = 41
-CALLS = 41
-BARE_CALLS = 400
-JOBS = 4
+ROUNDS = 4
+FRAMES = 31
+CALLS = 21
+BARE_CALLS = 300
+JOBS = 3
 IDLE_S = 4.0
 
 _QUANTILES = tuple(range(0, 101, 5))

@@ -268,10 +268,10 @@ def _beside_a_server() -> str:
         f"{told['load_average'][0]:g} on two cores), real / simulated, with service times "
         "stretched by the part of the processor that the server's threads got:\n\n"
         + _table(["cameras", "processor", "median", "p99", "dropped"], rows)
-        + "\nThe median of a device that has time is right; under load the simulation understates "
-        "p99, drops and, by half, the median. On a tenth of a processor service times vary far more "
-        "than the simulated 10 %, and nano searches longer after frames that it missed. Take the "
-        "replicas above as the least that could do, and measure.\n"
+        + "\nThe median of a device that has time is right; under load the simulation says too "
+        "little of p99, drops and, by half, the median. On a tenth of a processor service times "
+        "vary far more than the simulated 10 %, and nano searches longer after frames that it "
+        "missed. Take the replicas above as the least that could do, and measure.\n"
     )
 
 
