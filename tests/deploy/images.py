@@ -75,7 +75,8 @@ class Image:
 def stages_of(file: Path) -> dict[str, Stage]:
     """Return the stages by their names, in order."""
     stages: dict[str, Stage] = {}
-    name, base, commands = "", "", []
+    name, base = "", ""
+    commands: list[dockerfile.Command] = []
     for command in [*dockerfile.parse_file(str(file)), None]:
         if command is None or command.cmd.upper() == "FROM":
             if name:

@@ -47,7 +47,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with collecting() as collector, pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         tracing = {"enabled": True, "endpoint": collector.endpoint, "headers": "x-key=secret"}
-        settings = {"jobs": {"workers": 0}, "logging": {"format": "json", "level": "debug"}}
+        settings: dict[str, Any] = {
+            "jobs": {"workers": 0},
+            "logging": {"format": "json", "level": "debug"},
+        }
         with server_process(folder, tracing=tracing, **settings) as server:
             settings_file = folder / "maskwire.toml"
             with worker_process(settings_file, MASKWIRE_JOBS__WORKERS="1") as worker_log:

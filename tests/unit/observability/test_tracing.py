@@ -301,12 +301,12 @@ async def test_tracing_that_is_off_imports_nothing_of_opentelemetry():
 async def test_without_the_packages_the_error_names_the_extra(monkeypatch):
     monkeypatch.setattr(composition, "_NEEDED", ("opentelemetry_that_is_not_there.sdk",))
     with pytest.raises(SettingsError, match=r"install maskwire\[tracing\]"):
-        build_observing(Settings(tracing={"enabled": True}), "server", AsyncExitStack())
+        build_observing(Settings.read(tracing={"enabled": True}), "server", AsyncExitStack())
 
 
 @pytest.mark.parametrize("headers", ["just-a-secret", "=secret"])
 async def test_headers_that_are_none_are_refused_without_telling_them(headers):
-    settings = Settings(tracing={"enabled": True, "headers": headers})
+    settings = Settings.read(tracing={"enabled": True, "headers": headers})
     with pytest.raises(SettingsError, match=r"tracing\.headers") as raised:
         build_observing(settings, "server", AsyncExitStack())
     assert "secret" not in str(raised.value)

@@ -107,7 +107,13 @@ def test_every_option_of_postprocessing_is_read_but_the_second_pass():
     request = minimal_request()
     request.postprocess.CopyFrom(POSTPROCESSING)
     assert segment_request_from_proto(request).postprocess == PostprocessOptions(
-        1, 2, 0.5, True, 0.25, 0.75, True
+        max_hole_area_px=1,
+        min_region_area_px=2,
+        smoothing_radius_px=0.5,
+        morphological_cleanup=True,
+        min_score=0.25,
+        max_overlap_iou=0.75,
+        coarse_masks=True,
     )
 
 

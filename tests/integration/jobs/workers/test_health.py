@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -20,7 +21,7 @@ from tests.support.job_worker_world import QUEUE, World, appeared
 def settings_for(world: World, health_port: int | None) -> Settings:
     return Settings(
         jobs=JobSettings(
-            database=world.place.address, queues=(QUEUE,), workers=1, health_port=health_port
+            database=Path(world.place.address), queues=(QUEUE,), workers=1, health_port=health_port
         ),
         storage=StorageSettings(folder=world.folder / "contents"),
         metrics=MetricsSettings(enabled=False),
