@@ -69,7 +69,9 @@ def test_a_field_a_value_or_a_kind_that_no_schema_has_is_a_fault():
         _SCALED | {"apiVersion": "example.com/v1"},
     ]
     faults = faults_of_custom(JUDGES, wrong)
-    assert len([fault for fault in faults if "'maxReplicas' does not exist" in fault]) == 1
+    surplus = [fault for fault in faults if "does not exist" in fault]
+    assert len(surplus) == 1
+    assert "maxReplicas" in surplus[0]
     assert any("minReplicaCount must be integer" in fault for fault in faults)
     assert any("no schema of keda.sh/v1alpha1 ScaledObjects" in fault for fault in faults)
     assert any("no schema of example.com/v1 ScaledObject" in fault for fault in faults)
@@ -99,7 +101,7 @@ def test_every_exception_from_a_policy_has_its_reason():
 
 def test_a_group_of_custom_resources_is_known_to_both_programs():
     program = (FOLDER / "custom_resources.mjs").read_text()
-    assert set(re.findall(r'"([a-z0-9.]+)": "[a-z-]+",', program)) == CUSTOM_GROUPS
+    assert set(re.findall(r'"([a-z0-9.-]+)": "[a-z-]+",', program)) == CUSTOM_GROUPS
     assert any(map(is_custom, overlay("production")))
 
 
