@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from ..domain.jobs.ledger import JobLedger, JobRules
 from ..domain.jobs.service import JobLimits, JobService
 from ..domain.jobs.sweeper import JobSweeper
 from ..domain.jobs.webhooks import WebhookDeliverer, WebhookRules
-from ..domain.queued_calls import CallAdmission
+from ..domain.queued_calls import SEGMENTATION_QUEUE, CallAdmission
 from ..domain.reconstruction.admission import ReconstructionAdmission
 from ..domain.reconstruction.inputs import InputLimits, InputReader
 from ..jobs.sqlite import SqliteJobBackend
@@ -48,7 +49,8 @@ async def build_jobs(
     resources: AsyncExitStack,
 ) -> JobParts:
     """Build what answers about jobs, and start this process's own workers."""
-    keeping = await open_jobs(settings, shared, resources, must_answer=False)
+    queues = _admitted_queues(settings)
+    keeping = await open_jobs(settings, shared, resources, queues, must_answer=False)
     start_workers(settings, keeping, shared, resources)
     _start_webhooks(settings, keeping, shared, resources)
     chosen = settings.jobs
@@ -79,6 +81,7 @@ async def open_jobs(
     settings: Settings,
     shared: SharedParts,
     resources: AsyncExitStack,
+    queues: Collection[str],
     *,
     must_answer: bool,
 ) -> JobKeeping:
@@ -88,6 +91,7 @@ async def open_jobs(
         settings: Say which backend, and the rules.
         shared: What keeps the content of jobs.
         resources: What must be closed goes here.
+        queues: What this process puts jobs into, or takes them from.
         must_answer: Whether a backend that does not answer is an error. Without one a server still
             serves all but jobs, and those too once it answers; a worker has nothing to do.
 
@@ -95,7 +99,7 @@ async def open_jobs(
         MaskwireError: `JOBS_UNAVAILABLE`, where it must answer.
     """
     chosen = settings.jobs
-    backend = make_job_backend(settings)
+    backend = make_job_backend(settings, queues)
     resources.push_async_callback(backend.close)
     try:
         await backend.open()
@@ -180,8 +184,19 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def make_job_backend(settings: Settings) -> JobBackend:
-    """Make the backend that the settings choose; it connects when it is opened."""
+def _admitted_queues(settings: Settings) -> Collection[str]:
+    """Return where this server puts jobs: engines that reconstruct give their names to queues."""
+    chosen = settings.reconstruction
+    return {SEGMENTATION_QUEUE, *chosen.object_models, *chosen.body_models}
+
+
+def make_job_backend(settings: Settings, queues: Collection[str] = ()) -> JobBackend:
+    """Make the backend that the settings choose; it connects when it is opened.
+
+    Args:
+        settings: Say which.
+        queues: Those that a cluster must know before the first job: autoscalers look at them.
+    """
     chosen = settings.jobs
     lease = timedelta(seconds=chosen.lease_s)
     if chosen.backend == "sqlite":
@@ -195,4 +210,5 @@ def make_job_backend(settings: Settings) -> JobBackend:
         replicas=chosen.nats_replicas,
         prefix=chosen.nats_prefix,
         credentials=chosen.nats_credentials,
+        queues=queues,
     )

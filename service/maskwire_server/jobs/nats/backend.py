@@ -33,6 +33,8 @@ class NatsJobBackend(JobBackend):
         replicas: On how many servers each stream is.
         prefix: Begins the names of streams and subjects; letters, digits, `_` and `-`.
         credentials: A `.creds` file.
+        queues: What the sweeper's pass makes ahead of the first job: autoscalers read the depth of
+            queues from NATS itself, and begin to do so before a worker runs.
     """
 
     def __init__(
@@ -43,7 +45,9 @@ class NatsJobBackend(JobBackend):
         replicas: int = 1,
         prefix: str = "maskwire",
         credentials: Path | None = None,
+        queues: Collection[str] = (),
     ) -> None:
+        self._made_ahead = tuple(queues)
         self._names = Names(prefix)
         self._connection = NatsConnection(servers, credentials)
         self._streams = Streams(self._names, lease, replicas)
@@ -95,7 +99,9 @@ class NatsJobBackend(JobBackend):
             return await newest_page(entries, wanted, page_size, page_token)
 
     async def expired(self, now: datetime) -> AsyncGenerator[Job, None]:
-        """See `JobBackend`. The pass also queues waiting jobs that have no place in their queue."""
+        """See `JobBackend`. The pass also makes queues, and queues waiting jobs that have no place."""
+        for queue in self._made_ahead:
+            await self._queues.make(queue)
         async with aclosing(self._journal.newest(self._names.all_jobs)) as entries:
             async for entry in entries:
                 job = entry.job

@@ -74,6 +74,10 @@ class Queues:
         self._lease_s = lease.total_seconds()
         self._turns = count()
 
+    async def make(self, queue: str) -> None:
+        """Have a queue's stream and its consumer there."""
+        await self._connection.call(partial(self._streams.queue, queue=queue))
+
     async def enqueue(self, queue: str, key: JobKey) -> None:
         """See `JobBackend`."""
         place = self._names.place(queue, key)
@@ -242,7 +246,7 @@ class Queues:
     async def _request(self, queues: Sequence[str], wait_s: float) -> Delivery | None:
         """Return the first job that comes from any of some queues; others are given back."""
         for queue in queues:
-            await self._connection.call(partial(self._streams.queue, queue=queue))
+            await self.make(queue)
         began = time.monotonic()
         streams = [self._names.queue_stream(queue) for queue in queues]
         first = FirstMessage(streams)

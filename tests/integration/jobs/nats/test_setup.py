@@ -71,6 +71,24 @@ async def test_nothing_is_made_before_it_is_needed(server, jetstream):
     assert await jetstream.streams_info() == []
 
 
+async def test_a_sweep_makes_queues_ahead_of_their_first_job(server, jetstream):
+    backend = new_backend(server, "ahead", queues=[QUEUE, "segmentation"])
+    await backend.open()
+    try:
+        # Two passes, and a worker's look between: what is there is left as it is.
+        assert [found async for found in backend.expired(utc_now())] == []
+        assert await backend.take([QUEUE], NOW) is None
+        assert [found async for found in backend.expired(utc_now())] == []
+        assert await backend.depths() == {}
+    finally:
+        await backend.close()
+    made = {info.config.name for info in await jetstream.streams_info()}
+    assert made == {"ahead_JOBS", f"ahead_QUEUE_{QUEUE}", "ahead_QUEUE_segmentation"}
+    for stream in made - {"ahead_JOBS"}:
+        (consumer,) = await jetstream.consumers_info(stream)
+        assert consumer.name == "workers"
+
+
 async def test_prefixes_and_tenants_share_nothing(server):
     one, another = new_backend(server, "one"), new_backend(server, "one_QUEUE_x")
     await one.open()
