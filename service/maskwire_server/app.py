@@ -8,6 +8,8 @@ a thread, for tools that want a service of their own.
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
 import sys
 import threading
@@ -15,6 +17,7 @@ from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, contextmanager
 from importlib import metadata
+from typing import Any
 
 import structlog
 
@@ -32,6 +35,9 @@ from .transport.health import HealthServer
 from .transport.server import GrpcServer, build_server
 
 _log = structlog.get_logger(__name__)
+
+_GIVING_UP_S = 2.0
+"""How long a start that was cancelled may take to let go of what it has."""
 
 
 class Application:
@@ -142,7 +148,9 @@ class WorkerApplication:
             metrics.readiness_changed("worker", False)
             metrics_server = await _start_metrics(settings, metrics, resources)
             shared = build_shared(settings, metrics, resources)
-            keeping = await open_jobs(settings, shared, resources, must_answer=True)
+            keeping = await open_jobs(
+                settings, shared, resources, settings.jobs.queues, must_answer=True
+            )
             health = await _start_health(settings, resources)
             start_workers(settings, keeping, shared, resources)
             if health is not None:
@@ -167,13 +175,16 @@ class WorkerApplication:
 
 
 def run_server(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once."""
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
+
+    So does one that comes before the service is ready: there is nothing to drain.
+    """
     configure_logging(settings.logging, sys.stderr)
     asyncio.run(_run_until_signal(Application.start(settings)))
 
 
 def run_worker(settings: Settings) -> None:
-    """Work on jobs until SIGTERM or SIGINT, then finish; a second signal ends the process."""
+    """Work on jobs until SIGTERM or SIGINT, then finish; otherwise as `run_server`."""
     configure_logging(settings.logging, sys.stderr)
     asyncio.run(_run_until_signal(WorkerApplication.start(settings)))
 
@@ -213,9 +224,8 @@ def local_server(settings: Settings) -> Iterator[str]:
 
 
 async def _run_until_signal(
-    starting: Coroutine[None, None, Application] | Coroutine[None, None, WorkerApplication],
+    starting: Coroutine[None, None, Application | WorkerApplication],
 ) -> None:
-    application = await starting
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
 
@@ -224,10 +234,32 @@ async def _run_until_signal(
         loop.remove_signal_handler(number)
         stopping.set()
 
+    # Before the start, which takes minutes where models are large: process 1 of a container has no
+    # default way to end at a signal.
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
-    await stopping.wait()
+    start = asyncio.create_task(starting)
+    told = asyncio.create_task(stopping.wait())
+    await asyncio.wait((start, told), return_when=asyncio.FIRST_COMPLETED)
+    if not start.done():
+        await _give_up(start)
+        if start.cancelled():
+            return
+    application = start.result()
+    await told
     await application.stop()
+
+
+async def _give_up(start: asyncio.Task[Any]) -> None:
+    """Cancel a start; end the process where that takes long."""
+    start.cancel()
+    await asyncio.wait((start,), timeout=_GIVING_UP_S)
+    if not start.done():
+        # A model's load cannot be interrupted, and threads are waited for even at exit. Nobody was
+        # served, and what a `kill -9` at this point leaves behind is put right elsewhere.
+        _log.info("stopped before it was ready")
+        logging.shutdown()
+        os._exit(0)
 
 
 async def _start_metrics(

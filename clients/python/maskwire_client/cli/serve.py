@@ -9,6 +9,7 @@ import typer
 from .connection import ConfigOption, read_settings, server_module, starting_server
 from .exit_codes import ExitCode
 from .failures import CommandFailure
+from .signals import ended_by_sigterm
 
 __all__ = ["serve"]
 
@@ -40,12 +41,13 @@ def serve(
         grpc=_given(host=host, port=port),
         models=_given(device=device, serve=served),
     )
-    app = server_module("app")
-    with starting_server():
-        try:
-            app.run_server(settings)
-        except OSError as error:
-            raise CommandFailure(f"cannot serve: {error}", ExitCode.UNAVAILABLE) from error
+    with ended_by_sigterm():
+        app = server_module("app")
+        with starting_server():
+            try:
+                app.run_server(settings)
+            except OSError as error:
+                raise CommandFailure(f"cannot serve: {error}", ExitCode.UNAVAILABLE) from error
 
 
 def _given(**values: object) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import typer
 from .connection import ConfigOption, read_settings, server_module, starting_server
 from .exit_codes import ExitCode
 from .failures import CommandFailure
+from .signals import ended_by_sigterm
 
 __all__ = ["worker"]
 
@@ -42,9 +43,10 @@ def worker(
         raise CommandFailure(
             "a worker with jobs.workers = 0 does nothing; give --count", ExitCode.USAGE
         )
-    app = server_module("app")
-    with starting_server():
-        try:
-            app.run_worker(settings)
-        except OSError as error:
-            raise CommandFailure(f"cannot work: {error}", ExitCode.UNAVAILABLE) from error
+    with ended_by_sigterm():
+        app = server_module("app")
+        with starting_server():
+            try:
+                app.run_worker(settings)
+            except OSError as error:
+                raise CommandFailure(f"cannot work: {error}", ExitCode.UNAVAILABLE) from error
