@@ -99,7 +99,7 @@ class NatsJobBackend(JobBackend):
             return await newest_page(entries, wanted, page_size, page_token)
 
     async def expired(self, now: datetime) -> AsyncGenerator[Job, None]:
-        """See `JobBackend`. The pass also makes queues, and queues waiting jobs that have no place."""
+        """See `JobBackend`. Also makes queues, and queues waiting jobs that have no place."""
         for queue in self._made_ahead:
             await self._queues.make(queue)
         async with aclosing(self._journal.newest(self._names.all_jobs)) as entries:
