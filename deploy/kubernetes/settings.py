@@ -1,7 +1,7 @@
 """Writes the settings of the manifests: `python -m deploy.kubernetes.settings`.
 
 Each row below names a setting, its value in a cluster and why it differs from the default. What is
-written, `settings.env` in the base and in overlays, is what kustomize makes the ConfigMap
+written, `settings.env` in the base, overlays and components, is what kustomize makes the ConfigMap
 `maskwire-settings` from: environment variables that servers and workers share, each with the
 setting's own documentation. A test holds the files to these rows, and the rows to `Settings`.
 """
@@ -155,14 +155,29 @@ _PRODUCTION = (
     Row("auth.keys_file", "/etc/maskwire/keys.json", "of the Secret maskwire-keys"),
 )
 
+_TRACING = (
+    Row("tracing.enabled", True, "who adds the component wants it"),
+    Row(
+        "tracing.endpoint",
+        "http://otel-collector.monitoring:4317",
+        "name your collector; the network policy beside this file lets spans out to it",
+    ),
+    Row(
+        "tracing.sample_ratio",
+        0.05,
+        "sessions make a trace of each frame; callers that bring a trace decide for it themselves",
+    ),
+)
+
 FILES: dict[str, tuple[Row, ...]] = {
     "base/settings.env": _BASE,
     "overlays/dev/settings.env": _DEV,
     "overlays/cpu/settings.env": _CPU,
     "overlays/gpu/settings.env": _GPU,
     "overlays/production/settings.env": _PRODUCTION,
+    "components/tracing/settings.env": _TRACING,
 }
-"""The rows of each file; an overlay's win over the base's."""
+"""The rows of each file; those of an overlay or a component win over the base's."""
 
 
 def field_of(setting: str) -> FieldInfo:

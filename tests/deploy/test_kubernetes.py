@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml  # type: ignore[import-untyped]  # the project has no stubs of it
@@ -29,8 +30,8 @@ from tests.deploy.manifests import (
 
 ROOT = FOLDER.parents[1]
 CLUSTERS = [name for name in OVERLAYS if name != "dev"]
-ALTERNATIVES = {"hpa", "mig", "time-slicing"}
-"""Components that stand in for others of `production`, or divide its devices."""
+ALTERNATIVES = {"hpa", "mig", "time-slicing", "tracing"}
+"""Components that stand in for others of `production`, divide its devices, or want a collector."""
 
 # Made by who installs it; each is described where it is used.
 SECRETS = {"maskwire-credentials", "maskwire-keys", "maskwire-nats", "maskwire-tls"}
@@ -285,6 +286,28 @@ def test_nothing_is_allowed_that_is_not_named(name):
             for peer in rule.get("to", ()):
                 if peer.get("ipBlock", {}).get("cidr") == "0.0.0.0/0":
                     assert peer["ipBlock"]["except"] == ["169.254.0.0/16"]
+
+
+def test_spans_may_go_where_they_are_sent():
+    resources = component("tracing")
+    policy = named(resources, "NetworkPolicy", "maskwire-tracing")["spec"]
+    (rule,) = policy["egress"]
+    (namespace,) = (
+        peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+        for peer in rule["to"]
+    )
+    for deployment in programs(resources):
+        tracing = settings_of(resources, deployment).tracing
+        assert tracing.enabled
+        endpoint = urlsplit(tracing.endpoint)
+        assert endpoint.hostname is not None
+        assert endpoint.hostname.split(".")[1] == namespace
+        assert [endpoint.port] == [port["port"] for port in rule["ports"]]
+        wanted = policy["podSelector"]
+        assert wanted["matchLabels"].items() <= labels_of(deployment).items()
+        (expression,) = wanted["matchExpressions"]
+        assert labels_of(deployment)[expression["key"]] in expression["values"]
+    assert not settings_of(overlay("gpu"), programs(overlay("gpu"))[0]).tracing.enabled
 
 
 @pytest.mark.parametrize("name", CLUSTERS)
