@@ -46,6 +46,7 @@ class AsyncClient(AsyncStreamingCalls, AsyncJobCalls):
         target: str,
         *,
         tls: Tls | None = None,
+        api_key: str | None = None,
         metadata: Mapping[str, str] | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         digest_first: bool = True,
@@ -56,6 +57,7 @@ class AsyncClient(AsyncStreamingCalls, AsyncJobCalls):
         self._configuration = configure(
             target,
             tls=tls,
+            api_key=api_key,
             metadata=metadata,
             timeout_s=timeout_s,
             digest_first=digest_first,

@@ -42,6 +42,8 @@ class Client(StreamingCalls, JobCalls):
     Args:
         target: `host:port`, or any other name that gRPC resolves (`dns:///...`, `unix:...`).
         tls: How to encrypt; None connects in plain text.
+        api_key: API key or token that says who calls; it is sent with every call, so that without
+            `tls` whoever sees the network reads it.
         metadata: Sent with every call, for example `{"authorization": "Bearer ..."}`.
         timeout_s: Seconds that a call may take with all its attempts; `math.inf` for no limit.
         digest_first: Send the digest of an image before its bytes: always for images that this
@@ -62,6 +64,7 @@ class Client(StreamingCalls, JobCalls):
         target: str,
         *,
         tls: Tls | None = None,
+        api_key: str | None = None,
         metadata: Mapping[str, str] | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         digest_first: bool = True,
@@ -72,6 +75,7 @@ class Client(StreamingCalls, JobCalls):
         self._configuration = configure(
             target,
             tls=tls,
+            api_key=api_key,
             metadata=metadata,
             timeout_s=timeout_s,
             digest_first=digest_first,

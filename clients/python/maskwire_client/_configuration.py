@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 
 from ._calls import Deadline, KnownDigests
 from ._channel import ChannelOptions, Tls, channel_options
 
 REQUEST_ID_KEY = "x-request-id"
+AUTHORIZATION_KEY = "authorization"
 DEFAULT_TIMEOUT_S = 60.0
 DEFAULT_MAX_MESSAGE_BYTES = 256 * 2**20
 
@@ -22,7 +23,7 @@ class Configuration:
 
     target: str
     tls: Tls | None
-    metadata: tuple[tuple[str, str], ...]
+    metadata: tuple[tuple[str, str], ...] = field(repr=False)
     timeout_s: float
     digests: KnownDigests | None
     overload_retries: int
@@ -42,6 +43,7 @@ def configure(
     target: str,
     *,
     tls: Tls | None,
+    api_key: str | None,
     metadata: Mapping[str, str] | None,
     timeout_s: float,
     digest_first: bool,
@@ -52,7 +54,7 @@ def configure(
     """Check the arguments of a client.
 
     Raises:
-        ValueError: A number is out of its range, or the target is empty.
+        ValueError: A number is out of its range, the target is empty, or the key is none.
     """
     if not target:
         raise ValueError("the target is empty; it is host:port")
@@ -63,7 +65,7 @@ def configure(
     return Configuration(
         target=target,
         tls=tls,
-        metadata=tuple((key.lower(), value) for key, value in (metadata or {}).items()),
+        metadata=_call_metadata(metadata or {}, api_key),
         timeout_s=timeout_s,
         digests=KnownDigests() if digest_first else None,
         overload_retries=overload_retries,
@@ -74,6 +76,15 @@ def configure(
             user_agent=f"maskwire-python/{_version()}",
         ),
     )
+
+
+def _call_metadata(given: Mapping[str, str], api_key: str | None) -> tuple[tuple[str, str], ...]:
+    sent = tuple((key.lower(), value) for key, value in given.items())
+    if api_key is None:
+        return sent
+    if not api_key.isascii() or not api_key.isprintable() or not api_key:
+        raise ValueError("the API key is empty or has characters that no key has")
+    return (*sent, (AUTHORIZATION_KEY, f"Bearer {api_key}"))
 
 
 def new_request_id() -> str:

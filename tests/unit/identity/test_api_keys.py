@@ -14,9 +14,14 @@ from maskwire_server.identity.key_file import KeyFile, KeyFileError, changed_key
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
 
-def new_key(**changes):
-    given = {"name": "arm", "tenant": "acme", "now": NOW} | changes
-    return ApiKeyRecord.create(**given)
+def new_key(tenant="acme", **changes):
+    return ApiKeyRecord.create(name="arm", tenant=tenant, now=NOW, **changes)
+
+
+def secret_of(key):
+    parts = split_key(key)
+    assert parts is not None
+    return parts[1]
 
 
 def written(path, *records):
@@ -45,15 +50,15 @@ def test_a_key_is_recognised_as_its_tenant_with_its_scopes(tmp_path):
 
 def test_a_key_has_256_random_bits_and_no_two_are_alike():
     made = [new_key() for _ in range(200)]
-    parts = [split_key(key) for _, key in made]
-    assert all(found is not None and len(found[1]) == 43 for found in parts)
-    assert len({secret for _, secret in parts}) == len(parts)
+    secrets = {secret_of(key) for _, key in made}
+    assert {len(secret) for secret in secrets} == {43}
+    assert len(secrets) == len(made)
 
 
 def test_only_the_digest_of_the_secret_is_written(tmp_path):
     record, key = new_key()
     path = written(tmp_path / "keys.json", record)
-    secret = split_key(key)[1]
+    secret = secret_of(key)
     assert secret not in path.read_text()
     assert secret not in repr(record)
     assert key not in repr(Credentials(key))
@@ -152,7 +157,7 @@ def test_a_change_that_fails_writes_nothing(tmp_path):
     path = written(tmp_path / "keys.json", record)
     before = path.read_bytes()
     with pytest.raises(KeyError), changed_keys(path) as keys:
-        keys.pop("unknown" if keys.popitem() else "")
+        keys.pop(keys.popitem()[0])
     assert path.read_bytes() == before
     assert {one.name for one in tmp_path.iterdir()} == {"keys.json", "keys.json.lock"}
 

@@ -19,6 +19,7 @@ from . import (
     evaluate,
     health,
     jobs,
+    keys,
     live,
     models,
     reconstruct,
@@ -27,6 +28,7 @@ from . import (
     track,
     worker,
 )
+from .access import Access, ApiKeyFileOption, CaFileOption, TlsOption, use_access
 from .exit_codes import epilog
 from .failures import CommandFailure, report_failed_call, report_failure
 
@@ -55,12 +57,16 @@ def maskwire(
             "--version", callback=_print_version, is_eager=True, help="Print the version."
         ),
     ] = False,
+    api_key_file: ApiKeyFileOption = None,
+    is_encrypted: TlsOption = False,
+    ca_file: CaFileOption = None,
 ) -> None:
     """Promptable segmentation over gRPC.
 
     Commands that need a server use the one that `--server` or the environment variable
     MASKWIRE_SERVER names; without one they run the same service in this process.
     """
+    use_access(Access(api_key_file, is_encrypted, ca_file))
 
 
 application.command("serve")(serve.serve)
@@ -77,6 +83,7 @@ application.command("doctor")(doctor.doctor)
 application.command("health")(health.health)
 application.add_typer(bench.application, name="bench")
 application.add_typer(jobs.application, name="jobs")
+application.add_typer(keys.application, name="keys")
 application.add_typer(models.application, name="models")
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .._client import Client
+from .access import current_access
 from .console import messages
 from .exit_codes import ExitCode, exit_code_for_server_code
 from .failures import CommandFailure
@@ -85,7 +86,8 @@ class Connection:
             CommandFailure: The service cannot be started, or its packages are not installed.
         """
         if self.server and not self.is_local:
-            with Client(self.server) as client:
+            access = current_access()
+            with Client(self.server, tls=access.tls(), api_key=access.api_key()) as client:
                 yield client
             return
         with (
@@ -122,6 +124,11 @@ def local_service(
             update={"serve": (type(settings.models.serve[0])(name=model),)}
         )
         settings = settings.model_copy(update={"models": models})
+    # Only this process calls it.
+    groups = server_module("settings")
+    settings = settings.model_copy(
+        update={"auth": groups.AuthSettings(), "tls": groups.TlsSettings()}
+    )
     logging.configure_logging(_quiet(settings), messages().file)
     with starting_server(), app.local_server(settings) as address:
         yield address

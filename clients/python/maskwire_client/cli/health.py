@@ -9,6 +9,7 @@ import typer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from .._errors import error_from_rpc
+from .access import current_access
 from .exit_codes import ExitCode, exit_code_for
 from .failures import CommandFailure
 
@@ -60,7 +61,12 @@ def _ask(server: str, service: str, timeout_s: float) -> int:
         CommandFailure: It says nothing in time, or does not know the service.
     """
     request = health_pb2.HealthCheckRequest(service=service)
-    with grpc.insecure_channel(server) as channel:
+    tls = current_access().tls()
+    with (
+        grpc.insecure_channel(server)
+        if tls is None
+        else grpc.secure_channel(server, tls.credentials())
+    ) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
             response: health_pb2.HealthCheckResponse = stub.Check(request, timeout=timeout_s)

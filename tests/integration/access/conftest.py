@@ -1,0 +1,74 @@
+"""A real server process that lets in two tenants, each by a key of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maskwire_client import Client
+from maskwire_server.domain.identity import ALL_SCOPES, Scope
+from maskwire_server.identity.api_keys import ApiKeyRecord
+from maskwire_server.identity.key_file import changed_keys
+from tests.support.server_process import ServerProcess, server_process
+
+
+@dataclass(frozen=True)
+class Keys:
+    """A file of keys, and how to change it."""
+
+    path: Path
+
+    def create(self, tenant: str, scopes: frozenset[Scope] = ALL_SCOPES) -> tuple[str, str]:
+        """Add a key; return its identifier and the key."""
+        record, key = ApiKeyRecord.create(
+            name="test", tenant=tenant, scopes=scopes, now=datetime.now(UTC)
+        )
+        with changed_keys(self.path) as keys:
+            keys[record.key_id] = record
+        return record.key_id, key
+
+    def revoke(self, key_id: str) -> None:
+        """Revoke a key."""
+        with changed_keys(self.path) as keys:
+            keys[key_id] = keys[key_id].model_copy(update={"revoke_time": datetime.now(UTC)})
+
+
+@dataclass(frozen=True)
+class GuardedServer:
+    """A server, its keys, and one for each of two tenants."""
+
+    process: ServerProcess
+    keys: Keys
+    acme: str
+    globex: str
+
+    def client(self, key: str | None) -> Client:
+        """Return a client with a key, which sends images whole and repeats nothing."""
+        return Client(
+            self.process.address,
+            api_key=key,
+            digest_first=False,
+            retry_attempts=1,
+            overload_retries=0,
+        )
+
+
+@pytest.fixture(scope="package")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedServer]:
+    """A running server, whose log has everything that it ever logs."""
+    folder = tmp_path_factory.mktemp("guarded")
+    keys = Keys(folder / "keys.json")
+    (_, acme), (_, globex) = keys.create("acme"), keys.create("globex")
+    settings: dict[str, Any] = {
+        "auth": {"keys_file": str(keys.path), "reload_interval_s": 0.05},
+        "models": {"cpu_threads": 1},
+        "logging": {"level": "debug", "format": "json"},
+        "jobs": {"workers": 0},
+    }
+    with server_process(folder, **settings) as process:
+        yield GuardedServer(process, keys, acme, globex)
