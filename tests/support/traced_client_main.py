@@ -47,6 +47,7 @@ def _blocking(address: str, traces: dict[str, str]) -> None:
         with _done("session", traces), client.open_session() as session:
             session.track(_picture(2), points=CLICK)
             session.track(_picture(3))
+            session.prompt(points=CLICK)
             session.end()
         with _done("job", traces):
             call = SegmentCall(image=_picture(4), points=CLICK)
