@@ -39,7 +39,7 @@ def test_a_mix_is_measured_and_left_behind(run: Run, server: str, tmp_path: Path
     assert [Path(file).name for file in shown["files"]] == names
     for name in names[1:3]:
         with Image.open(tmp_path / name) as picture:
-            assert len(picture.convert("RGB").getcolors(1 << 20)) > 3
+            assert len(picture.convert("RGB").getcolors(1 << 20) or ()) > 3
     assert "Tag=segment," in (tmp_path / "latencies.hlog").read_text()
     assert json.loads((tmp_path / "report.json").read_text())["kinds"] == shown["kinds"]
 

@@ -227,7 +227,7 @@ async def test_frames_that_the_server_drops_are_accounted_for() -> None:
 
 
 async def test_a_connection_that_breaks_is_made_again_and_its_frames_are_lost_by_name() -> None:
-    broken = []
+    broken: list[bool] = []
 
     def answers(request, stream):
         if request.frame.frame_id == 4 and not broken:

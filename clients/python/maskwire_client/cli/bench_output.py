@@ -44,9 +44,7 @@ def progress_table(recorder: Recorder, plan: LoadPlan, elapsed_s: float) -> Rend
         f"{phase}: {elapsed_s:.0f} of {plan.length_s:.0f} s, {recorder.in_flight} in flight, "
         f"{recorder.failed} failed, {recorder.shed} shed"
     )
-    table = Table("kind", "sent", "ok", "p50 ms", "p99 ms")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = _figures_table("kind", "sent", "ok", "p50 ms", "p99 ms")
     for kind, figures in recorder.kinds.items():
         values = [_ms(figures.latency.percentile_s(percent)) for percent in (50.0, 99.0)]
         table.add_row(kind.value, f"{figures.sent:,}", f"{figures.ok:,}", *values)
@@ -54,16 +52,15 @@ def progress_table(recorder: Recorder, plan: LoadPlan, elapsed_s: float) -> Rend
 
 
 def result_tables(result: LoadResult, written: Sequence[Path] = ()) -> RenderableType:
-    """Return all figures of a run as tables."""
-    table = Table("kind", "sent", "ok", "by status", "retries", "shed", "ok/s")
-    for percent in PERCENTS:
-        table.add_column(f"p{percent:g} ms")
-    table.add_column("max ms")
-    for number, column in enumerate(table.columns):
-        column.justify = "left" if number in (0, 3) else "right"
+    """Return all figures of a run as tables, each narrow enough for 80 columns."""
+    counts = _figures_table("kind", "sent", "ok", "retries", "shed", "ok/s", "by status")
+    counts.columns[-1].justify = "left"
+    columns = [*(f"p{percent:g} ms" for percent in PERCENTS), "max ms"]
+    latencies = _figures_table("kind", *columns)
     for kind, figures in result.recorder.kinds.items():
-        table.add_row(kind.value, *_row(figures, result.achieved_per_s(figures)))
-    return Group(table, _facts(result), files_table(written))
+        counts.add_row(kind.value, *_counts(figures, result.achieved_per_s(figures)))
+        latencies.add_row(kind.value, *_latencies(figures))
+    return Group(counts, latencies, _facts(result), files_table(written))
 
 
 def capacity_tables(
@@ -134,19 +131,31 @@ def write_files(
     return files
 
 
-def _row(figures: KindFigures, achieved_per_s: float) -> list[str]:
+def _figures_table(*columns: str) -> Table:
+    """Return a table of names and figures, which are never cut."""
+    table = Table(*columns)
+    for column in table.columns:
+        column.no_wrap = column.header != "by status"
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table
+
+
+def _counts(figures: KindFigures, achieved_per_s: float) -> list[str]:
     codes = ", ".join(f"{code} {count:,}" for code, count in figures.codes.most_common())
-    retries = f"{figures.overload_retries:,}"
     return [
         f"{figures.sent:,}",
         f"{figures.ok:,}",
-        codes,
-        retries,
+        f"{figures.overload_retries:,}",
         f"{figures.shed:,}",
         f"{achieved_per_s:.2f}",
-        *[_ms(figures.latency.percentile_s(percent)) for percent in PERCENTS],
-        _ms(figures.latency.max_s),
+        codes,
     ]
+
+
+def _latencies(figures: KindFigures) -> list[str]:
+    seconds = [figures.latency.percentile_s(percent) for percent in PERCENTS]
+    return [_ms(one) for one in (*seconds, figures.latency.max_s)]
 
 
 def _facts(result: LoadResult) -> Table:
@@ -169,10 +178,10 @@ def _facts(result: LoadResult) -> Table:
             + (f"; {counts.unaccounted:,} UNACCOUNTED" if counts.unaccounted else ""),
         )
     lag, late = overhead.loop_lag, result.start_lateness
+    begun = f", calls begun late by p99 {_ms(late.percentile_s(99.0))} ms" if late.count else ""
     table.add_row(
         "generator",
-        f"loop lag p99 {_ms(lag.percentile_s(99.0))} ms, calls begun late by p99 "
-        f"{_ms(late.percentile_s(99.0))} ms, {overhead.cpu_share:.0%} of a core",
+        f"loop lag p99 {_ms(lag.percentile_s(99.0))} ms{begun}, {overhead.cpu_share:.0%} of a core",
     )
     if result.recorder.warmup_failures:
         table.add_row("warm-up", f"{result.recorder.warmup_failures:,} failed")

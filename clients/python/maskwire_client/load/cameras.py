@@ -105,7 +105,10 @@ class Camera:
         """Open sessions and send frames until the run is over."""
         begin_s = self._phase_s
         while begin_s < self._plan.length_s and not await self._passed(begin_s):
+            end_s = self._clock() + self._cameras.session_s
             is_complete = await self._session(client, begin_s)
+            if is_complete and end_s >= self._plan.length_s:
+                return  # it filled what was left of the run; its last frame is a little before that
             # What broke at once would break at once again.
             begin_s = self._clock() + (0.0 if is_complete else _PAUSE_S)
 
