@@ -152,7 +152,7 @@ async def soak(world: World, plan: SoakPlan, folder: Path) -> SoakReport:
         "capacity": None if capacity is None else capacity_to_json(capacity, goal),
         "load": report(result),
         "restarts_s": restarts,
-        "exit_codes": {server.name: server.exit_codes for server in world.replicas},
+        "exit_codes": {server.name: list(server.exit_codes) for server in world.replicas},
         "jobs": {
             "submitted": len(submitted.names),
             "submitted_once": len(set(submitted.names)),

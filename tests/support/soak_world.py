@@ -61,7 +61,7 @@ class Replica:
     Attributes:
         name: Its name and its folder's.
         samples: Its memory over time, of all its processes.
-        exit_codes: How the processes before the one that runs ended.
+        exit_codes: How the processes ended that have, in order.
     """
 
     name: str
