@@ -18,7 +18,7 @@ def test_a_mix_is_measured_and_left_behind(run: Run, server: str, tmp_path: Path
     code, output, messages = run(
         *("bench", "load", "--server", server, *SMALL, "--rate", "6", "--duration", "3"),
         *("--mix", "segment=8,auto=1,job=1", "--repeat-share", "0.8", "--connections", "2"),
-        *("--cameras", "1", "--fps", "4", "--deadline", "120", "--seed", "5"),
+        *("--cameras", "1", "--fps", "4", "--deadline", "120", "--seed", "11"),
         *("--json", "--out", tmp_path),
     )
     assert code == 0, messages

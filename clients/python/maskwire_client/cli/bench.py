@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import typer
 
 from ..load import (
-    Cameras,
     Capacity,
     CapacityGoal,
-    JobForm,
     LoadPlan,
     LoadResult,
-    Mix,
     PicturePool,
     check_installed,
     moving_frames,
@@ -25,14 +23,12 @@ from ..load import (
     report,
     synthetic_pool,
 )
-from ..sessions import DropPolicy
-from . import bench_options as options
+from .bench_options import LoadOptions, parse_size
 from .bench_output import capacity_tables, capacity_to_json, result_tables, write_files
 from .bench_run import measure, search
 from .console import print_json, results
 from .exit_codes import ExitCode
 from .failures import CommandFailure
-from .options import JsonOption, ModelOption
 
 __all__ = ["EPILOG", "application"]
 
@@ -49,13 +45,6 @@ application = typer.Typer(
     name="bench", help="Load a running service and measure it.", no_args_is_help=True
 )
 
-ServerOption = Annotated[
-    str | None,
-    typer.Option(
-        "--server", envvar="MASKWIRE_SERVER", metavar="HOST:PORT", help="Service to load."
-    ),
-]
-
 
 @application.callback()
 def bench() -> None:
@@ -63,84 +52,29 @@ def bench() -> None:
 
 
 @application.command("load", epilog=EPILOG)
-def load(
-    server: ServerOption = None,
-    rate: options.RateOption = 5.0,
-    duration: options.DurationOption = 30.0,
-    warmup: options.WarmupOption = 5.0,
-    seed: options.SeedOption = 0,
-    connections: options.ConnectionsOption = 1,
-    max_in_flight: options.InFlightOption = 256,
-    deadline: options.DeadlineOption = 30.0,
-    job_deadline: options.JobDeadlineOption = 600.0,
-    retries: options.RetriesOption = True,
-    mix: options.MixOption = "segment=1",
-    repeat_share: options.RepeatShareOption = 0.5,
-    prompts: options.PromptsOption = "point,box",
-    text: options.TextOption = "object",
-    job: options.JobOption = JobForm.SEGMENT,
-    images: options.ImagesOption = None,
-    size: options.SizeOption = "640x480",
-    pictures: options.PicturesOption = 32,
-    cameras: options.CamerasOption = 0,
-    fps: options.FpsOption = 10.0,
-    session: options.SessionOption = 60.0,
-    process_all: options.ProcessAllOption = False,
-    model: ModelOption = "",
-    max_failures: options.MaxFailuresOption = 0,
-    find_capacity: options.FindCapacityOption = False,
-    goal_p99: options.GoalP99Option = 1.0,
-    goal_errors: options.GoalErrorsOption = 0.0,
-    growth: options.GrowthOption = 1.5,
-    out: options.OutOption = None,
-    as_json: JsonOption = False,
-) -> None:
+def load(**values: Any) -> None:
     """Make calls at random instants, a Poisson process, whether or not the service keeps up.
 
     Latency runs from the instant at which a call was due. New pictures are ones that no server has
     seen. Percentiles are of the calls that succeeded; the others are counted by their status.
     """
-    if not server:
-        raise CommandFailure(
-            "name the service to load: --server HOST:PORT",
-            ExitCode.USAGE,
-            "in this process it would share the processor with what measures it",
-        )
-    policy = DropPolicy.PROCESS_ALL if process_all else DropPolicy.LATEST_ONLY
+    options = LoadOptions(**values)
     with _told_as_usage():
         check_installed()
-        plan = LoadPlan(
-            target=server,
-            rate_per_s=rate,
-            duration_s=duration,
-            warmup_s=warmup,
-            seed=seed,
-            connections=connections,
-            max_in_flight=max_in_flight,
-            deadline_s=deadline,
-            job_deadline_s=job_deadline,
-            retries=retries,
-            model=model,
-            mix=Mix(
-                weights=options.parse_mix(mix),
-                repeat_share=repeat_share,
-                prompts=options.parse_prompts(prompts),
-                text=text,
-                job=job,
-            ),
-            cameras=Cameras(
-                count=cameras, frames_per_second=fps, session_s=session, drop_policy=policy
-            ),
-        )
-        scenes = _Scenes(plan, images, options.parse_size(size), pictures)
-    if find_capacity:
-        goal = CapacityGoal(p99_s=goal_p99, max_failed_share=goal_errors)
-        capacity = asyncio.run(search(plan, goal, growth, scenes.pool, scenes.frames))
-        _show_capacity(capacity, goal, out, as_json=as_json)
+        plan = options.plan()
+        scenes = _Scenes(plan, options.images, parse_size(options.size), options.pictures)
+    if options.find_capacity:
+        searching = search(plan, options.goal, options.growth, scenes.pool, scenes.frames)
+        capacity = asyncio.run(searching)
+        _show_capacity(capacity, options.goal, options.out, as_json=options.as_json)
     else:
         result = asyncio.run(measure(plan, scenes.pool, scenes.frames))
-        _show_result(result, out, as_json=as_json)
-        _judge(result, max_failures)
+        _show_result(result, options.out, as_json=options.as_json)
+        _judge(result, options.max_failures)
+
+
+# The parser takes its options from the signature: they are the fields, written down once.
+load.__signature__ = inspect.signature(LoadOptions, eval_str=True)  # type: ignore[attr-defined]
 
 
 @contextmanager

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
 
-from ..load import JobForm, Kind, PromptForm
+from ..load import Cameras, CapacityGoal, JobForm, Kind, LoadPlan, Mix, PromptForm
+from ..sessions import DropPolicy
 from .exit_codes import ExitCode
 from .failures import CommandFailure
+from .options import JsonOption, ModelOption
 
-__all__ = [
-    "parse_mix",
-    "parse_prompts",
-    "parse_size",
+__all__ = ["LoadOptions", "parse_mix", "parse_prompts", "parse_size"]
+
+ServerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--server", envvar="MASKWIRE_SERVER", metavar="HOST:PORT", help="Service to load."
+    ),
 ]
 
 RateOption = Annotated[
@@ -119,6 +125,89 @@ OutOption = Annotated[
 ]
 
 _FormT = TypeVar("_FormT", PromptForm, Kind)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """What users say: the fields are the options of the command, in the order of its help."""
+
+    server: ServerOption = None
+    rate: RateOption = 5.0
+    duration: DurationOption = 30.0
+    warmup: WarmupOption = 5.0
+    seed: SeedOption = 0
+    connections: ConnectionsOption = 1
+    max_in_flight: InFlightOption = 256
+    deadline: DeadlineOption = 30.0
+    job_deadline: JobDeadlineOption = 600.0
+    retries: RetriesOption = True
+    mix: MixOption = "segment=1"
+    repeat_share: RepeatShareOption = 0.5
+    prompts: PromptsOption = "point,box"
+    text: TextOption = "object"
+    job: JobOption = JobForm.SEGMENT
+    images: ImagesOption = None
+    size: SizeOption = "640x480"
+    pictures: PicturesOption = 32
+    cameras: CamerasOption = 0
+    fps: FpsOption = 10.0
+    session: SessionOption = 60.0
+    process_all: ProcessAllOption = False
+    model: ModelOption = ""
+    max_failures: MaxFailuresOption = 0
+    find_capacity: FindCapacityOption = False
+    goal_p99: GoalP99Option = 1.0
+    goal_errors: GoalErrorsOption = 0.0
+    growth: GrowthOption = 1.5
+    out: OutOption = None
+    as_json: JsonOption = False
+
+    @property
+    def goal(self) -> CapacityGoal:
+        """What a rate must keep."""
+        return CapacityGoal(p99_s=self.goal_p99, max_failed_share=self.goal_errors)
+
+    def plan(self) -> LoadPlan:
+        """Return the run.
+
+        Raises:
+            CommandFailure: An option cannot be read, or there is no server.
+            ValueError: The options make no plan.
+        """
+        if not self.server:
+            raise CommandFailure(
+                "name the service to load: --server HOST:PORT",
+                ExitCode.USAGE,
+                "in this process it would share the processor with what measures it",
+            )
+        return LoadPlan(
+            target=self.server,
+            rate_per_s=self.rate,
+            duration_s=self.duration,
+            warmup_s=self.warmup,
+            seed=self.seed,
+            connections=self.connections,
+            max_in_flight=self.max_in_flight,
+            deadline_s=self.deadline,
+            job_deadline_s=self.job_deadline,
+            retries=self.retries,
+            model=self.model,
+            mix=Mix(
+                weights=parse_mix(self.mix),
+                repeat_share=self.repeat_share,
+                prompts=parse_prompts(self.prompts),
+                text=self.text,
+                job=self.job,
+            ),
+            cameras=Cameras(
+                count=self.cameras,
+                frames_per_second=self.fps,
+                session_s=self.session,
+                drop_policy=(
+                    DropPolicy.PROCESS_ALL if self.process_all else DropPolicy.LATEST_ONLY
+                ),
+            ),
+        )
 
 
 def parse_mix(text: str) -> dict[Kind, float]:
