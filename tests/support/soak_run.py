@@ -211,19 +211,22 @@ async def _jobs_of(world: World, folder: Path) -> tuple[tuple[Job, ...], dict[st
 def memory_of(replica: Replica) -> dict[str, float]:
     """Return how the memory of a server's last process went, in MiB.
 
-    The slope is that of the least squares over the second half of its life, when caches are full.
+    The slope is the median of those between any two samples of the second half of its life, when
+    caches are full (Theil and Sen): the one step that the allocator takes for the first call on a
+    whole picture is no slope, and a leak is.
     """
     last = replica.samples[-1].process_id
     samples = [one for one in replica.samples if one.process_id == last]
     half = samples[len(samples) // 2 :]
     minutes = np.array([one.time_s for one in half]) / 60.0
     mib = np.array([one.resident_bytes for one in half]) / _MIB
-    slope = float(np.polyfit(minutes - minutes[0], mib, 1)[0]) if len(half) > 2 else 0.0
+    first, second = np.triu_indices(len(half), k=1)
+    slopes = (mib[second] - mib[first]) / (minutes[second] - minutes[first])
     return {
         "first_mib": round(samples[0].resident_bytes / _MIB, 1),
         "middle_mib": round(float(mib[0]), 1),
         "last_mib": round(float(mib[-1]), 1),
-        "slope_mib_per_minute": round(slope, 3),
+        "slope_mib_per_minute": round(float(np.median(slopes)), 3) if len(slopes) else 0.0,
         "observed_minutes": round(float(minutes[-1] - minutes[0]), 2),
     }
 
