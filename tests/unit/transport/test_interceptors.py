@@ -21,11 +21,13 @@ from maskwire.v1 import (
     model_pb2_grpc,
 )
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
+from maskwire_server.domain.identity import OPEN_ACCESS
 from maskwire_server.observability.metrics import Metrics
 from maskwire_server.transport.calls import current_caller
 from maskwire_server.transport.errors import INTERNAL_MESSAGE
 from maskwire_server.transport.interceptors.access_log import AccessLogInterceptor
 from maskwire_server.transport.interceptors.admission import AdmissionInterceptor
+from maskwire_server.transport.interceptors.authentication import AuthenticationInterceptor
 from maskwire_server.transport.interceptors.deadlines import DeadlineInterceptor
 from maskwire_server.transport.interceptors.error_translation import ErrorInterceptor
 from maskwire_server.transport.interceptors.metrics import MetricsInterceptor
@@ -133,7 +135,8 @@ async def test_the_caller_of_each_concurrent_call_is_its_own():
             return model_pb2.GetModelResponse()
 
     pair = (model_pb2_grpc.add_ModelServiceServicer_to_server, Listening())
-    async with serving([RequestIdInterceptor()], pair) as channel:
+    interceptors = [RequestIdInterceptor(), AuthenticationInterceptor(OPEN_ACCESS)]
+    async with serving(interceptors, pair) as channel:
         stub = model_pb2_grpc.ModelServiceStub(channel)
         names = [f"id-{n}" for n in range(50)]
         await asyncio.gather(
