@@ -9,11 +9,12 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+from training.presets import PRESETS
+
 
 def _train(arguments: argparse.Namespace) -> None:
     import torch
 
-    from training.presets import PRESETS
     from training.train import train
 
     device = torch.device(arguments.device)
@@ -22,7 +23,7 @@ def _train(arguments: argparse.Namespace) -> None:
     preset = PRESETS[arguments.preset]
     if arguments.steps:
         preset = dataclasses.replace(preset, steps=arguments.steps)
-    train(preset, arguments.seed, arguments.folder, device)
+    train(preset, arguments.seed, arguments.folder, device, arguments.start)
 
 
 def _export(arguments: argparse.Namespace) -> None:
@@ -50,10 +51,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(required=True)
     train = commands.add_parser("train", help="train, or resume training, in a folder")
-    train.add_argument("--preset", choices=["cpu", "gpu", "smoke"], default="cpu")
+    train.add_argument("--preset", choices=sorted(PRESETS), default="cpu")
     train.add_argument("--folder", type=Path, required=True)
     train.add_argument("--seed", type=int, default=1)
     train.add_argument("--steps", type=int, default=0, help="instead of the preset's number")
+    train.add_argument("--start", type=Path, help="exported weights to start from")
     train.add_argument("--device", default="cpu")
     train.add_argument("--threads", type=int, default=2)
     train.set_defaults(run=_train)

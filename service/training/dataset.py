@@ -31,6 +31,9 @@ MAXIMUM_CLICKS = 8
 SMALLEST_TARGET = 90
 """Smallest target in pixels of the scene."""
 
+SMALLEST_SEEN = 20
+"""Least of a target that a window must show, in pixels of the window."""
+
 LEAST_VISIBLE = 0.3
 """Least share of an object that must be in sight: nobody can say what a sliver belongs to."""
 
@@ -119,7 +122,7 @@ def make_sample(rng: Generator, scene: Scene, mask: NDArray[np.bool_], size: int
         window = _box_window(rng, box, height, width)
     colours = windows.cut(scene.image, window, size)
     target = windows.cut(mask.astype(np.uint8) * 255, window, size, padding=0)
-    if int((target > 127).sum()) < 20 or colours.std() < LEAST_CONTRAST:
+    if int((target > 127).sum()) < SMALLEST_SEEN or colours.std() < LEAST_CONTRAST:
         return None
     boxes = np.full((1, 4), np.nan, np.float32)
     clicks = np.full((1, MAXIMUM_CLICKS, 3), -1, np.float32)

@@ -16,6 +16,10 @@ IDLE_ALTERNATIVE_WEIGHT = 0.05
 """Share of the loss that alternatives other than the best get, so that none dies."""
 
 
+CLICK_SPREAD = 0.04
+"""Standard deviation, over the window's side, of the weight around a click."""
+
+
 @dataclass(frozen=True, slots=True)
 class Loss:
     """`total` is what is minimised; `iou` (batch, masks) is the true IoU of every mask."""
@@ -34,10 +38,32 @@ def true_iou(logits: Tensor, targets: Tensor) -> Tensor:
     return overlap / union.clamp(min=1)
 
 
-def mask_losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy plus dice of each mask, shape (batch, masks)."""
+def click_weights(clicks: Tensor, size: int, extra: float) -> Tensor | None:
+    """Weight of each pixel's cross-entropy: 1, and up to `1 + extra` at clicks, on average 1.
+
+    Args:
+        clicks: Shape (batch, clicks, 3), in window coordinates, label -1 for unused rows.
+        size: Side of the window in pixels.
+        extra: What a click adds; with 0 there are no weights.
+
+    Returns:
+        Shape (batch, 1, size, size), or None.
+    """
+    if extra == 0:
+        return None
+    ticks = (torch.arange(size, dtype=torch.float32, device=clicks.device) + 0.5) / size
+    across = torch.exp(-((ticks - clicks[..., 0:1]) ** 2) / (2 * CLICK_SPREAD**2))
+    down = torch.exp(-((ticks - clicks[..., 1:2]) ** 2) / (2 * CLICK_SPREAD**2))
+    near = down[..., :, None] * across[..., None, :]
+    near = near * (clicks[..., 2] >= 0)[..., None, None]
+    weights = 1 + extra * near.amax(1, keepdim=True)
+    return weights / weights.mean((2, 3), keepdim=True)
+
+
+def mask_losses(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy, weighted by pixels, plus dice of each mask, shape (batch, masks)."""
     truth = targets.expand_as(logits)
-    entropy = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    entropy = functional.binary_cross_entropy_with_logits(logits, truth, weights, reduction="none")
     probability = logits.sigmoid()
     overlap = (probability * truth).sum((2, 3))
     total = (probability + truth).sum((2, 3))
@@ -45,9 +71,11 @@ def mask_losses(logits: Tensor, targets: Tensor) -> Tensor:
     return CROSS_ENTROPY_WEIGHT * entropy.mean((2, 3)) + dice
 
 
-def loss_of(logits: Tensor, quality: Tensor, targets: Tensor) -> Loss:
+def loss_of(
+    logits: Tensor, quality: Tensor, targets: Tensor, weights: Tensor | None = None
+) -> Loss:
     """The loss of a batch: the single mask, the best alternative, and the predicted IoU."""
-    each = mask_losses(logits, targets)
+    each = mask_losses(logits, targets, weights)
     single = each[:, SINGLE]
     alternatives = each[:, SINGLE + 1 :]
     best = alternatives.amin(1) + IDLE_ALTERNATIVE_WEIGHT * alternatives.mean(1)

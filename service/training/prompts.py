@@ -31,8 +31,16 @@ def random_click(rng: Generator, mask: Mask) -> tuple[float, float]:
     return float(column) + 0.5, float(row) + 0.5
 
 
-def corrective_click(truth: Mask, answer: Mask) -> tuple[float, float, int] | None:
+STRAY_SHARE = 0.25
+"""Share of corrective clicks that are set as people do: well inside an error, not in its centre."""
+
+
+def corrective_click(
+    truth: Mask, answer: Mask, rng: Generator | None = None
+) -> tuple[float, float, int] | None:
     """The next click of the standard simulation: the centre of the largest error region.
+
+    With a generator, some clicks stray from the centre.
 
     Returns x, y and the label (1 where object was missed, 0 where background was taken); None
     where the answer is right.
@@ -41,7 +49,10 @@ def corrective_click(truth: Mask, answer: Mask) -> tuple[float, float, int] | No
     if max(missed.max(), taken.max()) <= 0:
         return None
     depth, label = (missed, 1) if missed.max() >= taken.max() else (taken, 0)
-    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+    place = int(depth.argmax())
+    if rng is not None and rng.random() < STRAY_SHARE:
+        place = int(rng.choice(np.flatnonzero(depth >= 0.5 * depth.max())))
+    row, column = np.unravel_index(place, depth.shape)
     return float(column) + 0.5, float(row) + 0.5, label
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskwire_server.engines.nano.network import SINGLE, NanoNetwork, WindowPrompts
-from training import prompts
-from training.dataset import MAXIMUM_CLICKS, Chunk, ChunkLoader, join
-from training.losses import Loss, best_mask, loss_of
+from maskwire_server.engines.weights import read_state
+from training.dataset import Chunk, ChunkLoader, join
+from training.losses import Loss, click_weights, loss_of
 from training.presets import Preset
+from training.rounds import continue_round
 
 LOG_EVERY = 20
 CHECKPOINT_EVERY = 200
@@ -42,55 +44,30 @@ def to_tensors(chunk: Chunk, device: torch.device) -> tuple[Tensor, WindowPrompt
     return colours, drawn, targets
 
 
-def continue_round(
-    rng: np.random.Generator, chunk: Chunk, logits: Tensor, iou: Tensor, count: int
-) -> Chunk | None:
-    """Up to `count` windows of a chunk with one more click and the answer just given.
-
-    Windows whose answer is right, or whose clicks are used up, are not continued. The answer is
-    the single mask or, as where a person picks one of three, the best alternative.
-    """
-    size = chunk.targets.shape[1]
-    picked = np.where(rng.random(len(iou)) < 0.6, SINGLE, best_mask(iou).cpu().numpy())
-    rows = torch.arange(len(iou), device=logits.device)
-    chosen = logits[rows, torch.from_numpy(picked).to(logits.device)]
-    answers = chosen.sigmoid().float().cpu().numpy()
-    used = (chunk.clicks[..., 2] >= 0).sum(1)
-    # Fresh windows go on a little more often than those that had their turn.
-    weight = np.where(used <= 1, 1.0, 0.8) * (used < MAXIMUM_CLICKS)
-    order = np.argsort(-weight * rng.random(len(weight)))
-    continued: list[Chunk] = []
-    for row in order:
-        if len(continued) == count:
-            break
-        click = prompts.corrective_click(chunk.targets[row] > 127, answers[row] > 0.5)
-        if click is None or weight[row] == 0:
-            continue
-        clicks = chunk.clicks[row : row + 1].copy()
-        clicks[0, used[row]] = [click[0] / size, click[1] / size, click[2]]
-        view = slice(row, row + 1)
-        continued.append(
-            Chunk(
-                chunk.colours[view],
-                chunk.targets[view],
-                chunk.boxes[view],
-                clicks,
-                answers[view].astype(np.float32),
-            )
-        )
-    return join(continued) if continued else None
+def widened(state: Mapping[str, Tensor], network: NanoNetwork) -> dict[str, Tensor]:
+    """Weights to start from, in float32; inputs that they do not know yet count nothing."""
+    wanted, floats = network.stem.weight, {name: value.float() for name, value in state.items()}
+    known = floats["stem.weight"]
+    if known.shape != wanted.shape:
+        floats["stem.weight"] = torch.zeros_like(wanted)
+        floats["stem.weight"][:, : known.shape[1]] = known
+    return floats
 
 
 class Trainer:
     """Network, average, optimiser and the windows that are carried to the next step."""
 
-    def __init__(self, preset: Preset, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, preset: Preset, seed: int, device: torch.device, start: Path | None = None
+    ) -> None:
         torch.manual_seed(seed)
         self.preset = preset
         self.seed = seed
         self.device = device
         self.step = 0
         self.network = NanoNetwork().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if start is not None:
+            self.network.load_state_dict(widened(read_state(start), self.network))
         self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
         decayed = [p for p in self.network.parameters() if p.ndim > 1]
         plain = [p for p in self.network.parameters() if p.ndim <= 1]
@@ -115,7 +92,8 @@ class Trainer:
             group["lr"] = preset.rate_at(self.step)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=preset.bf16):
             logits, quality = self.network(colours, drawn)
-        loss = loss_of(logits, quality, targets)
+        weights = click_weights(drawn.clicks, targets.shape[-1], preset.click_weight)
+        loss = loss_of(logits, quality, targets, weights)
         self.optimiser.zero_grad(set_to_none=True)
         loss.total.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -225,10 +203,15 @@ class Log:
         self._rows = []
 
 
-def train(preset: Preset, seed: int, folder: Path, device: torch.device) -> Trainer:
-    """Trains to the end of the preset, from the folder's checkpoint where there is one."""
+def train(
+    preset: Preset, seed: int, folder: Path, device: torch.device, start: Path | None = None
+) -> Trainer:
+    """Trains to the end of the preset, from the folder's checkpoint where there is one.
+
+    Without a checkpoint it starts from the exported weights `start`, or from random ones.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(preset, seed, device)
+    trainer = Trainer(preset, seed, device, start)
     checkpoint = folder / CHECKPOINT_NAME
     if checkpoint.exists():
         trainer.restore(torch.load(checkpoint, map_location=device, weights_only=True))

@@ -2,7 +2,9 @@
 
 It sees a square window of the image, cut and scaled around the prompts, with the box, the clicks
 and the previous mask drawn as channels beside the colours, and answers four masks with an
-estimate of the IoU of each. Choosing windows and reading prompts are `windows` and `engine`.
+estimate of the IoU of each. What is like the clicked places, and what can be reached from them
+without crossing an edge, is drawn too (`reach`). Choosing windows and reading prompts are
+`windows` and `engine`.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from .reach import CLUE_CHANNELS, click_clues
 
 CLICK_RADIUS = 0.03
 """Radius of a drawn click as a fraction of the window's side."""
@@ -109,7 +113,9 @@ class NanoNetwork(nn.Module):
         depths: tuple[int, ...] = (1, 2, 2, 2, 2),
     ) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3 + _PROMPT_CHANNELS, widths[0], 4, stride=2, padding=1)
+        self.stem = nn.Conv2d(
+            3 + _PROMPT_CHANNELS + CLUE_CHANNELS, widths[0], 4, stride=2, padding=1
+        )
         self.encoder = nn.ModuleList(
             nn.Sequential(*(_Residual(width) for _ in range(depth)))
             for width, depth in zip(widths, depths, strict=True)
@@ -135,8 +141,11 @@ class NanoNetwork(nn.Module):
             both float32.
         """
         drawn = prompt_channels(prompts, colours.shape[-1])
+        clues = click_clues(colours, prompts.clicks)
         colours = (colours - _COLOUR_MEAN) / _COLOUR_DEVIATION
-        features = torch.cat([colours, drawn], 1).contiguous(memory_format=torch.channels_last)
+        features = torch.cat([colours, drawn, clues], 1).contiguous(
+            memory_format=torch.channels_last
+        )
         features = self.stem(features)
         skips = []
         for level, blocks in enumerate(self.encoder):
