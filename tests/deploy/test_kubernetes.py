@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml  # type: ignore[import-untyped]  # the project has no stubs of it
 
+from deploy import version
 from deploy.kubernetes import settings as generated
 from deploy.kubernetes.validate import COMPONENTS, FOLDER, OVERLAYS, Resource, name_of
 from maskwire.v1 import segmentation_pb2
@@ -155,15 +155,26 @@ def test_a_roll_out_needs_no_spare_device():
             assert rolling == {"maxSurge": 0, "maxUnavailable": 1}, name
 
 
+def test_the_tags_are_what_the_script_makes():
+    texts = {path: path.read_text() for path in version.files()}
+    for path, text in texts.items():
+        assert version.versioned(text, version.current()) == text, path
+    # Every tag that looks like a version of ours is one that the script finds.
+    written = re.findall(r"\b\d+\.\d+\.\d+(?=-cpu|-cuda)", "".join(texts.values()))
+    renewed = "".join(version.versioned(text, "9.9.9") for text in texts.values())
+    assert written
+    assert len(re.findall(r"9\.9\.9(?=-cpu|-cuda)", renewed)) == len(written)
+    assert "newTag: 2.12.1-alpine" in renewed, "the image of NATS is not ours"
+
+
 @every_overlay
 def test_images_have_this_version_and_are_built_from_here(name):
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     for one, spec in pod_specs(overlay(name)):
         for container in [*spec["containers"], *spec.get("initContainers", ())]:
             image, _, tag = container["image"].partition(":")
             assert tag, f"{name_of(one)}: {image} has no tag"
             if image.startswith("maskwire"):
-                assert tag.removesuffix("-cpu").removesuffix("-cuda") == version
+                assert tag.removesuffix("-cpu").removesuffix("-cuda") == version.current()
                 assert image in {"maskwire-server", "maskwire-worker", "maskwire-worker-sam3d"}
                 assert f"-t {image} " in dockerfile(image) + " ", image
 
