@@ -17,6 +17,7 @@ from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, contextmanager
 from importlib import metadata
+from types import FrameType
 from typing import Any
 
 import structlog
@@ -35,6 +36,8 @@ from .transport.health import HealthServer
 from .transport.server import GrpcServer, build_server
 
 _log = structlog.get_logger(__name__)
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _GIVING_UP_S = 2.0
 """How long a start that was cancelled may take to let go of what it has."""
@@ -231,12 +234,14 @@ async def _run_until_signal(
 
     def on_signal(number: signal.Signals) -> None:
         _log.info("draining", signal=number.name)
-        loop.remove_signal_handler(number)
+        for one in _SIGNALS:
+            loop.remove_signal_handler(one)
+            signal.signal(one, _end_at_once)
         stopping.set()
 
     # Before the start, which takes minutes where models are large: process 1 of a container has no
     # default way to end at a signal.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _SIGNALS:
         loop.add_signal_handler(number, on_signal, number)
     start = asyncio.create_task(starting)
     told = asyncio.create_task(stopping.wait())
@@ -248,6 +253,10 @@ async def _run_until_signal(
     application = start.result()
     await told
     await application.stop()
+
+
+def _end_at_once(number: int, _frame: FrameType | None) -> None:
+    os._exit(128 + number)
 
 
 async def _give_up(start: asyncio.Task[Any]) -> None:

@@ -6,8 +6,10 @@ import signal
 import threading
 import time
 from collections import Counter
+from typing import Any
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from maskwire.v1 import segmentation_pb2_grpc
 from tests.integration.server.conftest import small_model_settings
@@ -68,3 +70,17 @@ def test_sigterm_under_load_loses_no_call_that_was_taken(tmp_path, small_sam2):
     assert set(outcomes) <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}, details
     assert outcomes[grpc.StatusCode.OK] >= 2 * CLIENTS
     assert not any("Traceback" in line for line in server.log), "\n".join(server.log)
+
+
+def test_a_second_signal_ends_the_process_at_once(tmp_path):
+    with (
+        server_process(tmp_path, grpc={"drain_notice_s": 600.0}) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        statuses = health.Watch(health_pb2.HealthCheckRequest(), timeout=GRACE_S)
+        assert next(statuses).status == health_pb2.HealthCheckResponse.SERVING
+        server.signal(signal.SIGTERM)
+        assert next(statuses).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        server.signal(signal.SIGINT)
+        assert server.wait() == 128 + signal.SIGINT
