@@ -7,8 +7,10 @@ from datetime import timedelta
 import nats
 import pytest
 
+from maskwire_server.app import Application
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
 from maskwire_server.jobs.nats import NatsJobBackend
+from maskwire_server.settings import Settings
 from tests.support.job_backends import (
     LEASE,
     LONG,
@@ -87,6 +89,31 @@ async def test_a_sweep_makes_queues_ahead_of_their_first_job(server, jetstream):
     for stream in made - {"ahead_JOBS"}:
         (consumer,) = await jetstream.consumers_info(stream)
         assert consumer.name == "workers"
+
+
+async def test_a_server_makes_the_queues_of_the_engines_that_it_takes_jobs_for(server, tmp_path):
+    settings = Settings.read(
+        grpc={"port": 0, "drain_notice_s": 0},
+        metrics={"enabled": False},
+        storage={"folder": tmp_path / "files"},
+        jobs={"backend": "nats", "nats_url": server.url, "nats_prefix": "served", "workers": 0},
+        reconstruction={"object_models": ["inflate", "sam3d-objects"], "body_models": []},
+    )
+    client = await nats.connect(server.url)
+    created = await client.subscribe("$JS.EVENT.ADVISORY.STREAM.CREATED.*")
+    await client.flush()
+    application = await Application.start(settings)
+    try:
+        subjects = [(await created.next_msg(LONG.total_seconds())).subject for _ in range(4)]
+    finally:
+        await application.stop()
+        await client.close()
+    assert {subject.rpartition(".")[2] for subject in subjects} == {
+        "served_JOBS",
+        "served_QUEUE_segmentation",
+        "served_QUEUE_inflate",
+        "served_QUEUE_sam3d-objects",
+    }
 
 
 async def test_prefixes_and_tenants_share_nothing(server):
