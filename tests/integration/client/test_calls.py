@@ -59,7 +59,7 @@ def call(request: pytest.FixtureRequest) -> Caller:
     return Caller(request.param)
 
 
-def segment(image: bytes = IMAGE, **arguments: Any) -> tuple[str, dict[str, Any]]:
+def segment(image: bytes | str = IMAGE, **arguments: Any) -> tuple[str, dict[str, Any]]:
     return "segment", {"image": image, "points": [(1, 2)], **arguments}
 
 

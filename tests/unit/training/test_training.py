@@ -90,9 +90,9 @@ def test_a_closer_cut_moves_everything_together() -> None:
     target[:, 20:36, 24:44] = 255
     clicks = np.full((1, MAXIMUM_CLICKS, 3), -1, np.float32)
     clicks[0, 0], clicks[0, 1] = (34.5 / size, 28.5 / size, 1), (2.5 / size, 60.5 / size, 0)
-    box = np.array([[24, 20, 44, 36]], np.float32) / size
+    box = np.array([[24, 20, 44, 36]], np.float32) / np.float32(size)
     colours = np.repeat(target[..., None], 3, -1)
-    sample = Chunk(colours, target, box, clicks, target.astype(np.float32) / 255)
+    sample = Chunk(colours, target, box, clicks, target.astype(np.float32) / np.float32(255))
     cut = closer(sample, 1.6)
     assert cut is not None
     left, top, right, bottom = mask_box(cut.targets[0] > 127) or (0, 0, 0, 0)
