@@ -72,18 +72,20 @@ class _Method:
         """Leave everything else as it is."""
         return getattr(self._method, name)
 
-    def __call__(
-        self, request: object, *arguments: Any, metadata: _Metadata | None = None, **options: Any
-    ) -> Any:
-        """Begin a call, in a span if the application traces."""
+    def __call__(self, *requests: Any, metadata: _Metadata | None = None, **options: Any) -> Any:
+        """Begin a call, in a span if the application traces.
+
+        Args:
+            requests: The request or the stream of them; nothing where a stream is written later.
+            metadata: The call's metadata.
+            options: What else the channel's own method takes.
+        """
         if "opentelemetry.trace" not in sys.modules:
-            return self._method(request, *arguments, metadata=metadata, **options)
+            return self._method(*requests, metadata=metadata, **options)
         span, names = _begin(self._path, metadata or ())
 
         def call() -> Any:
-            return self._method(
-                request, *arguments, metadata=(*(metadata or ()), *names), **options
-            )
+            return self._method(*requests, metadata=(*(metadata or ()), *names), **options)
 
         return self._carry_out(call, span)
 
