@@ -93,8 +93,13 @@ def test_the_window_follows_an_object_across_the_picture(engine: NanoEngine) -> 
 
 
 def test_a_click_is_enough_to_follow(engine: NanoEngine) -> None:
-    clip = make_clip(41, frames=12, cutouts=[CUP])
-    assert np.mean(_ious(_follow(engine, clip, by="click"), clip, 1)) > 0.6
+    # A click may mean a part: one clip says little (0.16 to 0.93), sixteen say more.
+    found = []
+    for number in (1, 3, 5, 6):
+        for seed in (41, 42, 43, 44):
+            clip = make_clip(seed, frames=7, cutouts=[shipped_cutouts()[number]])
+            found += _ious(_follow(engine, clip, by="click"), clip, 1)
+    assert np.mean(found) > 0.6
 
 
 @pytest.mark.parametrize("leaving", [False, True], ids=["covered", "outside"])
