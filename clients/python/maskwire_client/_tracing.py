@@ -8,6 +8,7 @@ that it ends with. The metadata of the call tells the server which trace it belo
 
 from __future__ import annotations
 
+import abc
 import sys
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -61,7 +62,7 @@ def in_this_context(function: Callable[[], None]) -> Callable[[], None]:
     return partial(copy_context().run, function)
 
 
-class _Method:
+class _Method(abc.ABC):
     """A method of a channel, to be called as gRPC's own."""
 
     def __init__(self, path: str, method: Callable[..., Any]) -> None:
@@ -89,8 +90,9 @@ class _Method:
 
         return self._carry_out(call, span)
 
+    @abc.abstractmethod
     def _carry_out(self, call: Callable[[], Any], span: Span) -> Any:
-        raise NotImplementedError
+        """Begin the call, and end the span with it."""
 
 
 class _BlockingMethod(_Method):
