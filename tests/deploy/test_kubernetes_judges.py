@@ -22,7 +22,7 @@ from deploy.kubernetes.validate import (
     name_of,
 )
 from tests.deploy.manifests import JUDGES, component, named, overlay
-from tests.support.tools import TOOLS, tool
+from tests.support.tools import tool
 
 _SCALED = {
     "apiVersion": "keda.sh/v1alpha1",
@@ -58,9 +58,7 @@ def test_a_field_or_a_kind_that_kubernetes_does_not_know_is_a_fault():
 
 
 def test_a_field_a_value_or_a_kind_that_no_schema_has_is_a_fault():
-    if not (TOOLS / "node").is_file():
-        tool("kubectl", "custom resources")
-        pytest.skip("not tested: custom resources; there is no node (make tools)")
+    tool("node", "custom resources")
     wrong = [
         _SCALED,
         changed(_SCALED, maxReplicas=3),

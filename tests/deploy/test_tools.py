@@ -17,6 +17,7 @@ _VERSION = {
     "hadolint": "--version",
     "kubectl": "version --client",
     "kubernetes-validate": "--version",
+    "node": "--version",
 }
 
 

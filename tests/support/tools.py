@@ -18,7 +18,7 @@ TOOLS = Path(sys.prefix) / "tools" / "bin"
 CHECKOV = Path(sys.prefix) / "checkov" / "bin" / "checkov"
 """It has a venv of its own."""
 
-NAMES = ("checkov", "docker-compose", "envoy", "hadolint", "kubectl", "kubernetes-validate")
+NAMES = ("checkov", "docker-compose", "envoy", "hadolint", "kubectl", "kubernetes-validate", "node")
 """What `tool` knows."""
 
 

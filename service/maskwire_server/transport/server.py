@@ -31,6 +31,7 @@ from .interceptors.pipeline import CallPipeline
 from .interceptors.request_id import RequestIdInterceptor
 from .interceptors.tracing import CallTracer, TracingInterceptor
 from .interceptors.validation import ValidationInterceptor
+from .listening import listen
 from .services import Binding, DomainServices, bind
 from .tls import server_credentials
 from .validation import RequestValidator
@@ -83,14 +84,7 @@ class GrpcServer:
         Raises:
             OSError: The port is taken or the address is not this machine's.
         """
-        address = f"{self._host}:{self._port}"
-        try:
-            if self._credentials is None:
-                port = self._server.add_insecure_port(address)
-            else:
-                port = self._server.add_secure_port(address, self._credentials)
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {address}: is the port taken?") from error
+        port = listen(self._server, self._host, self._port, self._credentials)
         self._port = port
         for binding in self._bindings:
             status = (
