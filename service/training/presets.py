@@ -86,6 +86,16 @@ PRESETS = {
         decay_steps=500,
         click_weight=4.0,
     ),
+    "corrections": Preset(
+        steps=9000,
+        fresh=11,
+        peak_rate=8e-4,
+        final_rate=0.0,
+        warmup_steps=100,
+        open_scenes=40,
+        coarse_share=0.9,
+        click_weight=4.0,
+    ),
     "smoke": Preset(
         steps=20, batch=4, fresh=2, warmup_steps=2, coarse_size=32, fine_size=64, open_scenes=4
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 from maskwire_client import AsyncClient
@@ -12,26 +13,30 @@ from tests.support.envoy_process import Envoy, envoy_process, shipped
 from tests.support.metrics_page import scraped
 from tests.support.server_process import ServerProcess
 
-IMAGES = 60
+IMAGES = 45
 PROMPTS = 3
 CALLERS = 4
 
 
 async def ask_in_any_order(address: str, *, first_image: int) -> None:
-    """Ask about each image several times, about all of them in a shuffled order."""
-    pictures = [picture(first_image + number) for number in range(IMAGES)]
-    visits = [one for one in pictures for _ in range(PROMPTS)]
-    random.Random(first_image).shuffle(visits)
-    left = iter(visits)
+    """Ask about all images several times, each time in another order.
 
-    async def call_until_done(client: AsyncClient) -> None:
+    A time begins when the one before has ended: two questions about one image at once would count
+    as two misses, wherever they go.
+    """
+    pictures = [picture(first_image + number) for number in range(IMAGES)]
+    shuffler = random.Random(first_image)
+
+    async def call_until_done(client: AsyncClient, left: Iterator[bytes]) -> None:
         for image in left:
             result = await client.segment(image, points=[(60, 50)])
             assert len(result.masks) == 1
 
     # One look-up for each call: asking by digest first would have two servers looked at.
     async with AsyncClient(address, digest_first=False, timeout_s=250) as client:
-        await asyncio.gather(*(call_until_done(client) for _ in range(CALLERS)))
+        for _ in range(PROMPTS):
+            left = iter(shuffler.sample(pictures, IMAGES))
+            await asyncio.gather(*(call_until_done(client, left) for _ in range(CALLERS)))
 
 
 def look_ups(servers: list[ServerProcess], result: str) -> float:
