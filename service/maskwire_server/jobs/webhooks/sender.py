@@ -8,7 +8,6 @@ and next to nothing of the answer is read.
 from __future__ import annotations
 
 import json
-import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,21 +20,11 @@ from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from ...domain.addresses import is_public_address
 from ...domain.jobs.webhooks import WebhookAnswer, WebhookReport, WebhookSender
+from ...outgoing_https import AddressForbidden, any_address, open_session
 
 _MAX_ANSWER_BYTES = 4096
 """Most that is read of an answer's body, which nobody looks at."""
-_MAX_HEADER_BYTES = 8190
 _USER_AGENT = "maskwire-webhooks"
-
-AddressInfo = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int]]
-"""An address to connect to, as `socket.getaddrinfo` gives it."""
-
-
-class AddressForbidden(OSError):
-    """The address is not one that reports are sent to."""
-
-    def __init__(self) -> None:
-        super().__init__("the address is not public")
 
 
 class HttpWebhookSender(WebhookSender):
@@ -65,7 +54,7 @@ class HttpWebhookSender(WebhookSender):
         """
         self._signer = _signer(secret)
         self._now = now
-        self._open_socket = _opened if allow_private_addresses else _opened_to_public
+        self._may_connect = any_address if allow_private_addresses else is_public_address
         self._tls = ssl.create_default_context(cafile=ca_file)
         self._timeout = aiohttp.ClientTimeout(total=timeout.total_seconds())
         self._session: aiohttp.ClientSession | None = None
@@ -105,21 +94,7 @@ class HttpWebhookSender(WebhookSender):
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.TCPConnector(
-                ssl=self._tls,
-                socket_factory=self._open_socket,
-                # A connection that is kept was checked for another report's address.
-                force_close=True,
-            )
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=self._timeout,
-                trust_env=False,
-                max_line_size=_MAX_HEADER_BYTES,
-                max_field_size=_MAX_HEADER_BYTES,
-                auto_decompress=False,
-            )
+            self._session = open_session(self._tls, self._timeout, self._may_connect)
         return self._session
 
     def _headers(self, report_id: str, body: str) -> dict[str, str]:
@@ -139,18 +114,6 @@ def _signer(secret: str) -> Webhook:
     except (ValueError, EmptyWebhookSecretError):
         pass
     raise ValueError("the webhook secret is not whsec_ and base 64")
-
-
-def _opened(address: AddressInfo) -> socket.socket:
-    family, kind, protocol, _, _ = address
-    return socket.socket(family, kind, protocol)
-
-
-def _opened_to_public(address: AddressInfo) -> socket.socket:
-    """Open a socket for an address; raise AddressForbidden where it is not public."""
-    if not is_public_address(str(address[4][0])):
-        raise AddressForbidden
-    return _opened(address)
 
 
 def _problem(error: Exception) -> str:
