@@ -1,8 +1,9 @@
-"""Where blocking work runs: owned threads behind a bounded queue.
+"""Where blocking work runs: owned threads behind a bounded queue that is fair to tenants.
 
 One executor with one thread owns each device, so that a device never runs two calls at once; one
 with several threads does pixel work (decoding, masks at full resolution, PNG). A full queue refuses
-at once instead of growing.
+at once instead of growing: the newcomer, or a call of a tenant that has more of the queue. Whose
+work it is says `current_share` of the caller's context.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from .errors import ErrorCode, MaskwireError
+from .fair_queue import Entry, FairQueue, current_share
 from .observer import Observer
 
 Value = TypeVar("Value")
@@ -43,10 +45,21 @@ class Completed(Generic[Value]):
     ended_s: float | None = None
 
 
+@dataclass(eq=False, slots=True)
+class _Call:
+    """A call that waits or runs; it sees the context variables of whoever made it."""
+
+    function: Callable[[], Any]
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
+    future: Future[Completed[Any]] = field(default_factory=Future)
+    submitted_s: float = field(default_factory=time.perf_counter)
+
+
 class BoundedExecutor:
     """Runs blocking calls on its own threads, at most `max_waiting` more than it has threads.
 
-    Used from the event loop's thread only; `close` ends it.
+    Tenants share its time by their weights, see `FairQueue`. Used from the event loop's thread
+    only; `close` ends it.
     """
 
     def __init__(self, name: str, threads: int, max_waiting: int, observer: Observer) -> None:
@@ -55,9 +68,13 @@ class BoundedExecutor:
         self._capacity = threads + max_waiting
         self._observer = observer
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=name)
+        # Guards all that follows.
         self._lock = threading.Lock()
-        self._pending = 0
+        self._queue: FairQueue[_Call] = FairQueue()
+        self._working = 0
+        self._running = 0
         self._mean_run_s = 0.05
+        self._is_closed = False
 
     async def run(
         self, function: Callable[[], Value], *, is_refusable: bool = True
@@ -75,62 +92,112 @@ class BoundedExecutor:
         and its result is thrown away.
 
         Raises:
-            MaskwireError: `OVERLOADED` with `retry_after` when the queue is full.
+            MaskwireError: `OVERLOADED` with `retry_after` when the queue is full, or fills up with
+                calls of tenants that have less of it.
         """
-        self._admit(is_refusable=is_refusable)
-        submitted = time.perf_counter()
-
-        def timed() -> Completed[Value]:
-            started = time.perf_counter()
-            self._observer.queue_left(self.name, started - submitted)
-            try:
-                value = function()
-            finally:
-                ended = time.perf_counter()
-                self._observer.executor_ran(self.name, ended - started)
-            return Completed(value, started - submitted, ended - started, ended)
-
-        try:
-            future = self._pool.submit(contextvars.copy_context().run, timed)
-        except RuntimeError as error:
-            self._release()
-            raise MaskwireError(ErrorCode.SHUTTING_DOWN, "the server is stopping") from error
-        future.add_done_callback(self._finished)
-        return await asyncio.wrap_future(future)
+        call = _Call(function)
+        self._submit(call, is_refusable=is_refusable)
+        return await asyncio.wrap_future(call.future)
 
     def close(self) -> None:
         """Drop what waits, let what runs finish, and end the threads; blocks until then."""
+        with self._lock:
+            self._is_closed = True
+            dropped = list(self._queue.drain())
+        for entry in dropped:
+            entry.item.future.cancel()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._report()
 
-    def _admit(self, *, is_refusable: bool) -> None:
+    def _submit(self, call: _Call, *, is_refusable: bool) -> None:
+        share, evicted = current_share.get(), None
         with self._lock:
-            if is_refusable and self._pending >= self._capacity:
-                delay = self._mean_run_s * self._pending / self._threads
-                refused = True
-            else:
-                self._pending += 1
-                refused = False
-        if refused:
+            if self._is_closed:
+                raise MaskwireError(ErrorCode.SHUTTING_DOWN, "the server is stopping")
+            if is_refusable and len(self._queue) + self._running >= self._capacity:
+                evicted = self._queue.push_out(share)
+                if evicted is None:
+                    self._observer.overload_refused(self.name)
+                    raise self._overloaded()
+            entry = self._queue.put(call, share, is_refusable=is_refusable)
+            if self._working < self._threads:
+                self._working += 1
+                self._pool.submit(self._work)
+        call.future.add_done_callback(lambda future: self._done(entry, future))
+        if evicted is not None and evicted.item.future.set_running_or_notify_cancel():
             self._observer.overload_refused(self.name)
-            raise MaskwireError(
-                ErrorCode.OVERLOADED,
-                f"the queue for {self.name} is full ({self._capacity - self._threads} waiting)",
-                retry_after=timedelta(seconds=min(max(delay, 0.05), 30.0)),
-                resource=self.name,
-            )
+            evicted.item.future.set_exception(self._overloaded())
         self._report()
 
-    def _finished(self, future: Future[Completed[Value]]) -> None:
-        if not future.cancelled() and future.exception() is None:
-            run_s = future.result().run_s
-            self._mean_run_s += _SMOOTHING * (run_s - self._mean_run_s)
-        self._release()
-
-    def _release(self) -> None:
+    def _work(self) -> None:
+        """Run calls on one of the threads until none waits."""
         with self._lock:
-            self._pending -= 1
+            entry = self._take()
+        while entry is not None:
+            entry = self._execute(entry)
+
+    def _execute(self, entry: Entry[_Call]) -> Entry[_Call] | None:
+        """Run a call; return the next one."""
+        call, began_s = entry.item, time.perf_counter()
+        if not call.future.set_running_or_notify_cancel():
+            return self._finished(entry, 0.0)
+        try:
+            completed = call.context.run(self._timed, call.function, call.submitted_s)
+        except BaseException as error:
+            following = self._finished(entry, time.perf_counter() - began_s)
+            call.future.set_exception(error)
+            # The error has this frame, and the call has the error: what it holds may be large.
+            del entry, call
+        else:
+            following = self._finished(entry, completed.run_s)
+            call.future.set_result(completed)
+        return following
+
+    def _timed(self, function: Callable[[], Any], submitted_s: float) -> Completed[Any]:
+        started = time.perf_counter()
+        self._observer.queue_left(self.name, started - submitted_s)
+        try:
+            value = function()
+        finally:
+            ended = time.perf_counter()
+            self._observer.executor_ran(self.name, ended - started)
+        return Completed(value, started - submitted_s, ended - started, ended)
+
+    def _finished(self, entry: Entry[_Call], run_s: float) -> Entry[_Call] | None:
+        """Charge what a call cost and give its place to the next, before its caller hears of it."""
+        with self._lock:
+            self._running -= 1
+            self._queue.pay(entry, run_s)
+            if run_s:
+                self._mean_run_s += _SMOOTHING * (run_s - self._mean_run_s)
+            following = self._take()
         self._report()
+        return following
+
+    def _take(self) -> Entry[_Call] | None:
+        entry = self._queue.take(self._mean_run_s)
+        if entry is None:
+            self._working -= 1
+        else:
+            self._running += 1
+        return entry
+
+    def _done(self, entry: Entry[_Call], future: Future[Completed[Any]]) -> None:
+        """Take a call that was cancelled while it waited out of the queue."""
+        if future.cancelled():
+            with self._lock:
+                is_gone = not self._queue.remove(entry)
+            if not is_gone:
+                self._report()
+
+    def _overloaded(self) -> MaskwireError:
+        delay_s = self._mean_run_s * (len(self._queue) + self._running) / self._threads
+        return MaskwireError(
+            ErrorCode.OVERLOADED,
+            f"the queue for {self.name} is full ({self._capacity - self._threads} waiting)",
+            retry_after=timedelta(seconds=min(max(delay_s, 0.05), 30.0)),
+            resource=self.name,
+        )
 
     def _report(self) -> None:
-        running = min(self._pending, self._threads)
-        self._observer.queue_depth_changed(self.name, self._pending - running, running)
+        self._observer.queue_depth_changed(self.name, len(self._queue), self._running)

@@ -1,14 +1,16 @@
-"""The bounded executor: order, timing, refusal, cancellation and closing."""
+"""The bounded executor: order, timing, fairness, refusal, cancellation and closing."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 
 import pytest
 
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
-from maskwire_server.domain.executor import BoundedExecutor
+from maskwire_server.domain.executor import BoundedExecutor, Completed
+from maskwire_server.domain.fair_queue import Share, current_share
 from maskwire_server.observability.metrics import Metrics
 
 
@@ -132,3 +134,77 @@ async def test_closed_executor_says_that_the_server_stops() -> None:
     with pytest.raises(MaskwireError) as refusal:
         await executor.run(lambda: None)
     assert refusal.value.code is ErrorCode.SHUTTING_DOWN
+
+
+async def _as_tenant(
+    executor: BoundedExecutor, tenant: str, function: Callable[[], object]
+) -> Completed[object]:
+    current_share.set(Share(tenant))  # in the context of this task
+    return await executor.run(function)
+
+
+async def test_a_flood_of_one_tenant_is_behind_a_single_call_of_another() -> None:
+    executor = BoundedExecutor("device", 1, 64, Metrics())
+    gate, order = _Gate(), []
+    running = asyncio.create_task(_as_tenant(executor, "flooder", gate))
+    await _until_entered(gate)
+    flood = [
+        asyncio.create_task(_as_tenant(executor, "flooder", lambda: order.append("flooder")))
+        for _ in range(20)
+    ]
+    await asyncio.sleep(0)
+    light = asyncio.create_task(_as_tenant(executor, "light", lambda: order.append("light")))
+    await asyncio.sleep(0)
+    gate.open()
+    await asyncio.gather(running, light, *flood)
+    executor.close()
+    assert order[0] == "light"
+    assert order.count("flooder") == 20
+
+
+async def test_a_full_queue_refuses_the_flood_and_not_the_other_tenant() -> None:
+    metrics = Metrics()
+    executor = BoundedExecutor("device", 1, 4, metrics)
+    gate = _Gate()
+    running = asyncio.create_task(_as_tenant(executor, "flooder", gate))
+    await _until_entered(gate)
+    flood = [
+        asyncio.create_task(_as_tenant(executor, "flooder", lambda: "flooder")) for _ in range(4)
+    ]
+    await asyncio.sleep(0)
+    light = asyncio.create_task(_as_tenant(executor, "light", lambda: "light"))
+    with pytest.raises(MaskwireError) as refusal:
+        await flood[-1]
+    assert refusal.value.code is ErrorCode.OVERLOADED
+    assert refusal.value.retry_after is not None
+    with pytest.raises(MaskwireError):
+        await _as_tenant(executor, "flooder", lambda: "one more")
+    gate.open()
+    assert (await light).value == "light"
+    assert [(await one).value for one in flood[:-1]] == ["flooder"] * 3
+    await running
+    executor.close()
+    assert _value(metrics, "maskwire_overload_refused_total", "device") == 2
+
+
+async def test_several_threads_run_at_once() -> None:
+    executor = BoundedExecutor("pixels", 3, 0, Metrics())
+    together = threading.Barrier(3)
+    ran = await asyncio.gather(*(executor.run(lambda: together.wait(30)) for _ in range(3)))
+    executor.close()
+    assert sorted(one.value for one in ran) == [0, 1, 2]
+
+
+async def test_closing_drops_what_waits() -> None:
+    executor = BoundedExecutor("device", 1, 2, Metrics())
+    gate = _Gate()
+    running = asyncio.create_task(executor.run(gate))
+    await _until_entered(gate)
+    waiting = asyncio.create_task(executor.run(lambda: "never"))
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(asyncio.to_thread(executor.close))
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    gate.open()
+    assert (await running).value == "through"
+    await closing
