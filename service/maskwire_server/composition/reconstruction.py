@@ -16,6 +16,8 @@ def reconstruction_specification(settings: Settings, engine: str) -> Reconstruct
         texture_px=chosen.texture_px,
         max_splats=chosen.max_splats,
         sam3d_objects_config=chosen.sam3d_objects_config,
+        sam3d_objects_sha256=chosen.sam3d_objects_sha256,
         sam3d_body_checkpoint=chosen.sam3d_body_checkpoint,
+        sam3d_body_sha256=chosen.sam3d_body_sha256,
         sam3d_body_rig=chosen.sam3d_body_rig,
     )

@@ -72,7 +72,13 @@ class ReconstructionSettings(SettingGroup):
     """Most splats of one object that inflate makes."""
     sam3d_objects_config: Path | None = None
     """pipeline.yaml of SAM 3D Objects' checkpoint folder."""
+    sam3d_objects_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Expected digest of all its weights, as ListModels tells it; different ones are not loaded:
+    set it, because upstream's files may hold code."""
     sam3d_body_checkpoint: Path | None = None
     """Checkpoint file of SAM 3D Body."""
+    sam3d_body_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Expected digest of that file; a different one is not loaded: set it, because it may hold
+    code."""
     sam3d_body_rig: Path | None = None
     """Momentum Human Rig asset file (mhr_model.pt) for SAM 3D Body."""

@@ -33,7 +33,9 @@ class ReconstructionSpecification:
         texture_px: Longest side of a texture.
         max_splats: Most splats of one object.
         sam3d_objects_config: `pipeline.yaml` of SAM 3D Objects.
+        sam3d_objects_sha256: Digest that its weights must have; None takes any.
         sam3d_body_checkpoint: Checkpoint of SAM 3D Body.
+        sam3d_body_sha256: Digest that it must have; None takes any.
         sam3d_body_rig: Momentum Human Rig asset of SAM 3D Body.
     """
 
@@ -43,7 +45,9 @@ class ReconstructionSpecification:
     texture_px: int = 1024
     max_splats: int = 60_000
     sam3d_objects_config: Path | None = None
+    sam3d_objects_sha256: str | None = None
     sam3d_body_checkpoint: Path | None = None
+    sam3d_body_sha256: str | None = None
     sam3d_body_rig: Path | None = None
 
 

@@ -1,6 +1,7 @@
 """Loads the estimator of SAM 3D Body as upstream's `setup_sam_3d_body` does, from local files.
 
-The checkpoint is a pickle that upstream reads as such: trust it as you would trust code.
+The checkpoint is a pickle that upstream reads as such: trust it as you would trust code. Its digest
+is compared before upstream sees it, where one is expected.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from maskwire_server.engines.sam3d_upstream import (
     require_file,
     unavailable,
 )
-from maskwire_server.engines.weights import sha256_of
+from maskwire_server.engines.weights import verified_digest
 
 from .engine import NAME, Sam3dBodyEngine
 
@@ -47,6 +48,7 @@ class Sam3dBodyFactory(ReconstructionFactory):
         )
         _require_configuration(checkpoint)
         require_device(NAME, specification.device)
+        digest = verified_digest(checkpoint, specification.sam3d_body_sha256)
         package = import_upstream(NAME, "sam_3d_body")
         with loading(NAME, checkpoint):
             network, configuration = package.load_sam_3d_body(
@@ -59,7 +61,6 @@ class Sam3dBodyFactory(ReconstructionFactory):
                 human_segmentor=None,
                 fov_estimator=None,
             )
-        digest = sha256_of(checkpoint)
         return Sam3dBodyEngine(
             estimator, ReconstructionDescription(NAME, f"sha256:{digest}", "cuda:0")
         )

@@ -51,6 +51,7 @@ class Sam3dObjectsFactory(ReconstructionFactory):
         with loading(NAME, config):
             configuration: Any = OmegaConf.load(config)
             digest = _digest(configuration, config.parent)
+            _refuse_other(digest, specification.sam3d_objects_sha256, config)
             # As `Inference` sets them: nvdiffrast is licensed for research only.
             configuration.rendering_engine = "pytorch3d"
             configuration.compile_model = False
@@ -65,6 +66,21 @@ class Sam3dObjectsFactory(ReconstructionFactory):
             )
         description = ReconstructionDescription(NAME, f"sha256:{digest}", "cuda:0")
         return Sam3dObjectsEngine(pipeline, description)
+
+
+def _refuse_other(digest: str, expected: str | None, config: Path) -> None:
+    """Compare the digest before upstream reads weights, which may hold code.
+
+    Raises:
+        MaskwireError: `MODEL_UNAVAILABLE`.
+    """
+    if expected is not None and digest != expected:
+        raise unavailable(
+            NAME,
+            f"the weights that {config} names have SHA-256 {digest} together, but {expected} was "
+            "expected",
+            "they are damaged or others: fetch them again",
+        )
 
 
 def _digest(configuration: Any, folder: Path) -> str:

@@ -17,6 +17,7 @@ from maskwire_server.domain.reconstruction.engine import BodyScene, Reconstructi
 from maskwire_server.domain.reconstruction.geometry import Intrinsics
 from maskwire_server.engines.reconstruction_registry import load_reconstruction_engine
 from maskwire_server.engines.sam3d_body import Sam3dBodyFactory
+from maskwire_server.engines.sam3d_body import loading as body_loading
 from maskwire_server.engines.sam3d_body.engine import Sam3dBodyEngine
 from tests.support.sam3d_upstream import BodyUpstream, install_body, pretend_cuda
 
@@ -201,6 +202,21 @@ def message_of(made: ReconstructionSpecification) -> str:
         Sam3dBodyFactory().load(made)
     assert caught.value.code is ErrorCode.MODEL_UNAVAILABLE
     return caught.value.message
+
+
+def test_a_checkpoint_of_another_digest_is_refused_before_upstream_reads_it(upstream, monkeypatch):
+    digest = Sam3dBodyFactory().load(specification(upstream)).description.checkpoint_digest
+    pinned = specification(upstream, sam3d_body_sha256=digest.removeprefix("sha256:"))
+    assert Sam3dBodyFactory().load(pinned).description.checkpoint_digest == digest
+    upstream.checkpoint.write_bytes(b"another")
+    monkeypatch.setattr(body_loading, "import_upstream", unreachable)
+    with pytest.raises(MaskwireError, match=digest.removeprefix("sha256:")) as caught:
+        Sam3dBodyFactory().load(pinned)
+    assert caught.value.code is ErrorCode.MODEL_UNAVAILABLE
+
+
+def unreachable(*_: object) -> None:
+    raise AssertionError("upstream's code must not see these weights")
 
 
 def test_what_is_missing_is_named(upstream, monkeypatch):

@@ -18,6 +18,7 @@ from maskwire_server.domain.reconstruction.formats.scene import pose_matrix
 from maskwire_server.domain.reconstruction.geometry import Intrinsics
 from maskwire_server.engines.reconstruction_registry import load_reconstruction_engine
 from maskwire_server.engines.sam3d_objects import Sam3dObjectsFactory
+from maskwire_server.engines.sam3d_objects import loading as objects_loading
 from maskwire_server.engines.sam3d_objects.engine import Sam3dObjectsEngine
 from maskwire_server.engines.sam3d_objects.stages import METHODS, POINT_MAP, STAGES
 from tests.support.sam3d_objects_upstream import DEPTH, STEPS
@@ -218,6 +219,21 @@ def test_the_description_names_all_weights(upstream, engine):
     (upstream.config.parent / "slat.ckpt").write_bytes(b"other latents")
     other = Sam3dObjectsFactory().load(specification(upstream))
     assert other.description.checkpoint_digest != digest
+
+
+def test_weights_of_another_digest_are_refused_before_upstream_reads_them(
+    upstream, engine, monkeypatch
+):
+    digest = engine.description.checkpoint_digest.removeprefix("sha256:")
+    pinned = specification(upstream, sam3d_objects_sha256=digest)
+    assert Sam3dObjectsFactory().load(pinned).description == engine.description
+    (upstream.config.parent / "slat.ckpt").write_bytes(b"other latents")
+    monkeypatch.setattr(objects_loading, "instantiate", unreachable)
+    assert digest in message_of(pinned)
+
+
+def unreachable(*_: object) -> None:
+    raise AssertionError("upstream's code must not see these weights")
 
 
 def test_closing_lets_the_networks_go(engine):
