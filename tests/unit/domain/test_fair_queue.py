@@ -65,6 +65,7 @@ def test_a_weight_is_a_share_of_the_time() -> None:
 def test_who_was_idle_is_owed_nothing() -> None:
     queue: FairQueue[str] = FairQueue()
     _fill(queue, "a", 50)
+    _fill(queue, "b", 1)
     for _ in range(20):
         entry = queue.take()
         assert entry is not None
