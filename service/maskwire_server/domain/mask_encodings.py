@@ -76,8 +76,8 @@ def decode_png(data: bytes, size: ImageSize, *, field: str = "png.data") -> NDAr
 
 def _decode(image: PngImagePlugin.PngImageFile) -> NDArray[np.bool_]:
     image.load()
-    if image.mode == "1":
-        return np.array(image, dtype=np.bool_)
+    if image.mode == "1":  # whose bytes are 0 and 255; a bool of 255 times 255 is 1 elsewhere
+        return np.asarray(np.asarray(image, dtype=np.bool_).view(np.uint8) > 0)
     if image.mode.startswith("I"):  # 16 bits
         return np.asarray(image) > 0x7FFF
     image.info.pop("transparency", None)  # convert() warns of what it drops

@@ -13,6 +13,7 @@ import protovalidate
 from google.protobuf.message import Message
 
 from ..domain.errors import ErrorCode, FieldViolation, MaskwireError
+from .ring_counts import check_rings
 
 # All broken rules of a request up to this size are told; of a larger one only the first, because
 # finding the rest would cost more than the request is worth.
@@ -41,11 +42,21 @@ class RequestValidator:
         Raises:
             MaskwireError: `INVALID_ARGUMENT` with the path and the rule of what is wrong.
         """
-        found = self._validator.collect_violations(message, fail_fast=True)
+        check_rings(message, size_bytes)
+        try:
+            found = self._validator.collect_violations(message, fail_fast=True)
+            if found and size_bytes <= _ALL_VIOLATIONS_BYTES:
+                found = self._validator.collect_violations(message)
+        except protovalidate.EvaluationError as error:
+            # E.g. rows × columns beyond 64 bits; the path is not told.
+            rule = "holds a number that is too large for its rules"
+            raise MaskwireError(
+                ErrorCode.INVALID_ARGUMENT,
+                f"the request {rule}",
+                violations=(FieldViolation(field="", description=rule),),
+            ) from error
         if not found:
             return
-        if size_bytes <= _ALL_VIOLATIONS_BYTES:
-            found = self._validator.collect_violations(message)
         violations = tuple(
             _field_violation(violation, message.DESCRIPTOR) for violation in found[:_MAX_VIOLATIONS]
         )

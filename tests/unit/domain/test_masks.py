@@ -91,6 +91,17 @@ def test_png_of_a_view_with_strides():
     np.testing.assert_array_equal(decode_png(encode_png(view, bit_depth=1), size_of(view)), view)
 
 
+@pytest.mark.parametrize("bit_depth", [1, 8])
+def test_a_bitmap_read_from_a_png_can_be_written_again(bit_depth):
+    """Found by fuzzing: bools of the byte 255 came out of one bit, and were written as nothing."""
+    bitmap = np.random.default_rng(1).random((6, 7)) < 0.5
+    read = decode_png(encode_png(bitmap, bit_depth=bit_depth), size_of(bitmap))
+    assert read.view(np.uint8).max() == 1
+    for again in (1, 8):
+        written = encode_png(read, bit_depth=again)
+        np.testing.assert_array_equal(decode_png(written, size_of(bitmap)), bitmap)
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P"])
 def test_what_is_brighter_than_half_is_object(mode):
     grey = np.array([[0, 1, 127], [128, 254, 255]], dtype=np.uint8)

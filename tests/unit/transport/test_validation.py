@@ -4,8 +4,9 @@ import math
 
 import pytest
 
-from maskwire.v1 import model_pb2, segmentation_pb2
+from maskwire.v1 import job_service_pb2, model_pb2, segmentation_pb2
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
+from maskwire_server.transport.ring_counts import MAX_RINGS
 from maskwire_server.transport.validation import RequestValidator
 
 SMALL = 1000
@@ -67,3 +68,40 @@ def test_the_number_of_violations_told_is_bounded(validator):
     for _ in range(100):
         request.prompts.add().point.point.x = math.nan
     assert len(_violations(validator, request)) <= 8
+
+
+def test_a_number_beyond_what_rules_can_count_with_is_the_callers_error(validator):
+    """Found by fuzzing: rows × columns × 4 past 64 bits was INTERNAL."""
+    request = _request()
+    logits = request.prompts.add().mask.logits
+    logits.window.x_max = logits.window.y_max = 4.0
+    logits.rows = logits.columns = 2**32 - 1
+    logits.values = b"1234"
+    assert "too large" in _violations(validator, request)[""]
+
+
+def _with_rings(count: int) -> segmentation_pb2.SegmentImageRequest:
+    request = _request()
+    polygons = request.prompts.add().mask.encoded.polygons
+    polygons.size.width_px = polygons.size.height_px = 8
+    square = [1.0, 1.0, 5.0, 1.0, 5.0, 5.0]
+    while count > 0:
+        polygon = polygons.polygons.add()
+        polygon.outer.coordinates.extend(square)
+        for _ in range(min(1024, count - 1)):
+            polygon.holes.add().coordinates.extend(square)
+        count -= 1 + len(polygon.holes)
+    return request
+
+
+def test_masks_have_a_bounded_number_of_rings_in_all(validator):
+    """The lists are bounded one by one, but multiply: a million rings stopped the server for 7 s."""
+    request = _with_rings(MAX_RINGS)
+    validator.check(request, request.ByteSize())
+    request = _with_rings(MAX_RINGS + 1)
+    violations = _violations(validator, request, request.ByteSize())
+    assert set(violations) == {"prompts[1].mask.encoded.polygons.polygons"}
+    queued = job_service_pb2.SubmitJobRequest()
+    queued.call.segment_image.CopyFrom(request)
+    violations = _violations(validator, queued, queued.ByteSize())
+    assert set(violations) == {"call.segment_image.prompts[1].mask.encoded.polygons.polygons"}
