@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -50,7 +50,7 @@ class Tls:
 
     root_certificates: Certificate | None = None
     client_certificate: Certificate | None = None
-    client_key: Certificate | None = None
+    client_key: Certificate | None = field(default=None, repr=False)
     server_name: str = ""
 
     def credentials(self) -> grpc.ChannelCredentials:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from .group import SettingGroup
+from .group import Address, SettingGroup
 
 
 class TlsSettings(SettingGroup):
@@ -41,7 +41,7 @@ class AuthSettings(SettingGroup):
     """Issuer (`iss`) of JSON Web Tokens; absent takes none."""
     token_audience: str = "maskwire"
     """Audience (`aud`) that tokens must name."""
-    token_key_set: str | None = None
+    token_key_set: Address | None = None
     """The issuer's JSON Web Key Set: a file, or an `https://` address."""
     token_tenant_claim: str = "tenant"
     """Claim of a token that names the tenant."""

@@ -7,17 +7,17 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 
-from .group import SettingGroup
+from .group import Address, SettingGroup
 
 
 class StorageSettings(SettingGroup):
     """Files that callers upload and the server makes."""
 
-    url: str | None = Field(default=None, pattern=r"^(s3|s3a|gs|az|azure|abfs|memory|file)://")
+    url: Address | None = Field(default=None, pattern=r"^(s3|s3a|gs|az|azure|abfs|memory|file)://")
     """Object store and prefix, e.g. s3://bucket/prefix, gs://, az://; absent means the folder."""
     folder: Path = Path("~/.local/share/maskwire/files")
     """Folder of files where no url is given; made when the first file is stored."""
-    endpoint: str | None = None
+    endpoint: Address | None = None
     """Address of an S3-compatible service other than Amazon's, e.g. https://minio.internal:9000."""
     region: str | None = None
     """Region of the S3 bucket."""
@@ -50,7 +50,7 @@ class JobSettings(SettingGroup):
     """sqlite keeps jobs in a file of this machine; nats in JetStream, for a cluster."""
     database: Path = Path("~/.local/share/maskwire/jobs.sqlite")
     """File of the sqlite backend; made when the first job is submitted."""
-    nats_url: str = "nats://127.0.0.1:4222"
+    nats_url: Address = "nats://127.0.0.1:4222"
     """Servers of the nats backend, separated by commas; nats:// or tls://."""
     nats_credentials: Path | None = None
     """Credentials file (.creds) for NATS."""

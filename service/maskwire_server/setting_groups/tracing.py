@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr
 
-from .group import SettingGroup
+from .group import Address, SettingGroup
 
 
 class TracingSettings(SettingGroup):
@@ -12,7 +12,7 @@ class TracingSettings(SettingGroup):
 
     enabled: bool = False
     """Make traces of calls and jobs and send them to `endpoint`."""
-    endpoint: str = Field(default="http://127.0.0.1:4317", pattern=r"^https?://[^/\s]+/?$")
+    endpoint: Address = Field(default="http://127.0.0.1:4317", pattern=r"^https?://[^/\s]+/?$")
     """Where an OTLP collector listens for gRPC, `http://` (in plain text) or `https://`."""
     headers: SecretStr | None = None
     """Metadata for the collector, `key=value` separated by commas."""
