@@ -41,13 +41,16 @@ from .setting_groups.serving import (
     SessionSettings,
     VideoSettings,
 )
+from .setting_groups.sources import BucketSettings, HttpsSettings, SourceSettings
 from .setting_groups.tracing import TracingSettings
 
 __all__ = [
     "CONFIG_FILE_VARIABLE",
     "AuthSettings",
+    "BucketSettings",
     "CacheSettings",
     "GrpcSettings",
+    "HttpsSettings",
     "JobSettings",
     "LimitSettings",
     "LoggingSettings",
@@ -58,6 +61,7 @@ __all__ = [
     "SessionSettings",
     "Settings",
     "SettingsError",
+    "SourceSettings",
     "StorageSettings",
     "TlsSettings",
     "TracingSettings",
@@ -82,6 +86,7 @@ class Settings(BaseSettings):
         extra="forbid",
         frozen=True,
         use_attribute_docstrings=True,
+        hide_input_in_errors=True,
     )
 
     grpc: GrpcSettings = GrpcSettings()
@@ -104,6 +109,8 @@ class Settings(BaseSettings):
     """Stored videos."""
     storage: StorageSettings = StorageSettings()
     """Files that callers upload and the server makes."""
+    sources: SourceSettings = SourceSettings()
+    """Files that the server fetches from where callers say."""
     jobs: JobSettings = JobSettings()
     """Durable jobs: where they are kept and who runs them."""
     webhooks: WebhookSettings = WebhookSettings()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from maskwire_server.domain.errors import ErrorCode
+from maskwire_server.domain.remote_sources import SOURCE_OUTCOMES
 from maskwire_server.observability.metrics import Metrics
 
 _METHODS = (
@@ -49,6 +50,9 @@ def _work(metrics: Metrics) -> None:
     metrics.file_moved("put", 1024)
     metrics.file_moved("get", 1024)
     metrics.files_swept(1, 2, 4096)
+    for scheme in ("https", "s3"):
+        for outcome in SOURCE_OUTCOMES:
+            metrics.source_fetched(scheme, outcome, 0.2, 1024)
 
 
 def _sessions(metrics: Metrics) -> None:

@@ -101,5 +101,6 @@ def segmentation_services(
             track_limits(settings),
             max_streams=settings.video.max_streams,
             files=shared.stores.files,
+            sources=shared.sources,
         ),
     )

@@ -13,10 +13,12 @@ from ..domain.files.sweeper import FileSweeper
 from ..domain.image_access import ImageAccess
 from ..domain.observer import Observer
 from ..domain.picture_delivery import PictureMaker
+from ..domain.remote_sources import RemoteSources
 from ..settings import Settings, StorageSettings
 from ..storage.objects import StoreLocation
 from ..storage.opening import OpenedStores, open_stores
 from .limits import file_limits, image_limits, picture_limits
+from .sources import build_sources
 
 # Digests are computed on these: more threads than two outrun no disk and no network.
 _FILE_THREADS = 2
@@ -31,6 +33,7 @@ class SharedParts:
         pixels: Threads that decode and encode pictures.
         file_executor: Threads that compute digests of files.
         stores: Stored files and uploads.
+        sources: Files that are fetched from elsewhere.
         images: Images and embeddings.
         pictures: Makes and delivers pictures.
         observer: Hears of everything.
@@ -39,6 +42,7 @@ class SharedParts:
     pixels: BoundedExecutor
     file_executor: BoundedExecutor
     stores: OpenedStores
+    sources: RemoteSources
     images: ImageAccess
     pictures: PictureMaker
     observer: Observer
@@ -57,6 +61,7 @@ def build_shared(settings: Settings, observer: Observer, resources: AsyncExitSta
     stores = open_stores(
         store_location(settings.storage), file_limits(settings), executor, observer
     )
+    sources = build_sources(settings, observer, resources)
     images = ImageAccess(
         pixels,
         image_limits(settings),
@@ -64,9 +69,10 @@ def build_shared(settings: Settings, observer: Observer, resources: AsyncExitSta
         embedding_budget_bytes=settings.cache.embedding_bytes,
         image_budget_bytes=settings.cache.image_bytes,
         files=stores.files,
+        sources=sources,
     )
     pictures = PictureMaker(pixels, stores.files, picture_limits(settings))
-    return SharedParts(pixels, executor, stores, images, pictures, observer)
+    return SharedParts(pixels, executor, stores, sources, images, pictures, observer)
 
 
 def start_file_sweeper(settings: Settings, shared: SharedParts, resources: AsyncExitStack) -> None:

@@ -63,6 +63,10 @@ class ErrorCode(enum.Enum):
     """The request is valid, but the chosen model cannot serve it; the message says what could."""
     SOURCE_DISABLED = enum.auto()
     """The server's settings do not allow this kind of source or destination."""
+    SOURCE_FORBIDDEN = enum.auto()
+    """The server fetches this kind of source, but not from this host, port or bucket."""
+    SOURCE_UNAVAILABLE = enum.auto()
+    """A source could not be fetched; the message tells nothing about the server's network."""
     PAYLOAD_TOO_LARGE = enum.auto()
     """A configured limit on bytes or pixels is exceeded."""
     OVERLOADED = enum.auto()
@@ -85,6 +89,15 @@ class FieldViolation:
     description: str
 
 
+@dataclass(frozen=True, slots=True)
+class QuotaViolation:
+    """A limit that a tenant has reached: the setting that has it, and what it allows."""
+
+    limit: str
+    tenant: str
+    most: int
+
+
 class MaskwireError(Exception):
     """Base of every error that the domain raises on purpose.
 
@@ -92,8 +105,9 @@ class MaskwireError(Exception):
         code: The kind of failure.
         message: Text for the caller.
         violations: The broken rules, for `INVALID_ARGUMENT`.
-        retry_after: When trying again makes sense, for `OVERLOADED`.
+        retry_after: When trying again makes sense, for `OVERLOADED` and `QUOTA_EXCEEDED`.
         resource: Name of what was not found or not available, e.g. a digest or a model name.
+        quota: The limit, for `QUOTA_EXCEEDED`; `quotas.quota_exceeded` makes such errors.
     """
 
     def __init__(
@@ -104,6 +118,7 @@ class MaskwireError(Exception):
         violations: tuple[FieldViolation, ...] = (),
         retry_after: timedelta | None = None,
         resource: str = "",
+        quota: QuotaViolation | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -111,6 +126,7 @@ class MaskwireError(Exception):
         self.violations = violations
         self.retry_after = retry_after
         self.resource = resource
+        self.quota = quota
 
 
 def invalid_field(field: str, rule: str) -> MaskwireError:

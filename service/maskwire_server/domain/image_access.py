@@ -19,6 +19,7 @@ from .executor import BoundedExecutor, Completed
 from .files.store import FILE_NAME_PREFIX, FileStore
 from .geometry import ImageSize
 from .images import (
+    ImageFormat,
     ImageLimits,
     check_bytes,
     decode_image,
@@ -29,8 +30,11 @@ from .images import (
 from .inference_size import shown_to_model
 from .models import ServedModel
 from .observer import Observer
+from .remote_sources import RemoteSources, WantedContent
 from .segmentation import Caller, ImageDigest, ImageInfo, ImageSource, ImageUri, InlineImage
 
+_URI_FIELD = "image.uri"
+_MEDIA_TYPES = frozenset(known.value for known in ImageFormat) | {"image/jpg"}
 _HASH_INLINE_BYTES = 256 * 1024
 """Below this a digest takes less time (0.15 ms) than a trip to another thread and back."""
 
@@ -112,8 +116,10 @@ class ImageAccess:
         embedding_budget_bytes: int,
         image_budget_bytes: int,
         files: FileStore | None = None,
+        sources: RemoteSources | None = None,
     ) -> None:
         self._files = files
+        self._sources = sources
         self._pixels = pixel_executor
         self._limits = limits
         self._observer = observer
@@ -140,7 +146,8 @@ class ImageAccess:
         Raises:
             MaskwireError: `INVALID_ARGUMENT` or `PAYLOAD_TOO_LARGE` for a `data:` URI or a stored
                 file that is broken or too large, `FILE_NOT_FOUND`, `STORAGE_UNAVAILABLE`,
-                `SOURCE_DISABLED` for URIs that this server does not fetch.
+                `SOURCE_DISABLED` for URIs that this server does not fetch, and for those that
+                it does what `RemoteSources.copy` raises.
         """
         if isinstance(source, ImageDigest):
             return LocatedImage(source.digest, None)
@@ -277,18 +284,28 @@ class ImageAccess:
     async def _fetch(self, source: ImageUri, caller: Caller) -> bytes:
         if source.uri.startswith(FILE_NAME_PREFIX) and self._files is not None:
             return await self._read_stored(self._files, source.uri, caller)
-        scheme = source.uri.partition(":")[0].lower()
-        if scheme != "data":
+        if source.uri[:5].lower() == "data:":
+            return (await self._pixels.run(lambda: parse_data_uri(source.uri, self._limits))).value
+        if self._sources is None:
             raise MaskwireError(
                 ErrorCode.SOURCE_DISABLED,
-                "image.uri: this server reads data: URIs and uploaded files only, "
-                f"not {scheme[:16]!r}; send the image's bytes",
+                f"{_URI_FIELD}: this server reads data: URIs and uploaded files only; "
+                "send the image's bytes",
             )
-        return (await self._pixels.run(lambda: parse_data_uri(source.uri, self._limits))).value
+        chunks = await self._sources.fetch(source.uri, self._wanted(), caller)
+        return (await self._pixels.run(partial(b"".join, chunks))).value
+
+    def _wanted(self) -> WantedContent:
+        return WantedContent(
+            _URI_FIELD,
+            self._limits.max_bytes,
+            _MEDIA_TYPES,
+            partial(identify_format, field=_URI_FIELD),
+        )
 
     async def _read_stored(self, files: FileStore, name: str, caller: Caller) -> bytes:
         stored = await files.get(caller, name)
-        check_bytes(stored.size_bytes, self._limits, "image.uri")
+        check_bytes(stored.size_bytes, self._limits, _URI_FIELD)
         chunks = [chunk async for chunk in files.read(caller, name)]
         return (await self._pixels.run(partial(b"".join, chunks))).value
 

@@ -46,6 +46,13 @@ class Observer(Protocol):
     def file_moved(self, direction: str, size_bytes: int) -> None:
         """Report that a file was stored (`put`) or that so much of one was asked for (`get`)."""
 
+    def source_fetched(self, scheme: str, outcome: str, seconds: float, size_bytes: int) -> None:
+        """Report that a fetch from a place that a caller named ended: `fetched`, or why not.
+
+        `scheme` is one that is fetched (`https`, `s3`), `outcome` among
+        `remote_sources.SOURCE_OUTCOMES`, `size_bytes` what came until then.
+        """
+
     def files_swept(self, expired: int, leftovers: int, stored_bytes: int) -> None:
         """Report what a sweep of the file store removed, and the bytes that are stored now."""
 

@@ -17,6 +17,8 @@ _WAIT_BUCKETS = (
     *(0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0),
     *(1800.0, 3600.0, 4 * 3600.0, 12 * 3600.0),
 )
+# From a picture in the next rack to a video at the other end of the world.
+_FETCH_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
 class KeepingMetrics:
@@ -30,6 +32,7 @@ class KeepingMetrics:
 
     def _make_keeping_metrics(self) -> None:
         self._make_file_metrics()
+        self._make_source_metrics()
         self._make_job_metrics()
         self._make_queue_metrics()
 
@@ -54,6 +57,21 @@ class KeepingMetrics:
         self._last_sweep = Gauge(
             "maskwire_files_last_sweep_timestamp_seconds",
             "When the file store was last swept to the end; 0 before the first time.",
+            registry=self.registry,
+        )
+
+    def _make_source_metrics(self) -> None:
+        self._fetches = Histogram(
+            "maskwire_source_fetch_seconds",
+            "How long fetches from places that callers named took, by scheme and how they ended.",
+            ("scheme", "outcome"),
+            buckets=_FETCH_BUCKETS,
+            registry=self.registry,
+        )
+        self._fetched_bytes = Counter(
+            "maskwire_source_bytes",
+            "Bytes that were fetched from places that callers named, by scheme.",
+            ("scheme",),
             registry=self.registry,
         )
 
@@ -108,6 +126,11 @@ class KeepingMetrics:
         """Count a file that was stored or read."""
         self._files.labels(direction).inc()
         self._file_bytes.labels(direction).inc(size_bytes)
+
+    def source_fetched(self, scheme: str, outcome: str, seconds: float, size_bytes: int) -> None:
+        """Record a fetch that ended."""
+        self._fetches.labels(scheme, outcome).observe(seconds)
+        self._fetched_bytes.labels(scheme).inc(size_bytes)
 
     def files_swept(self, expired: int, leftovers: int, stored_bytes: int) -> None:
         """Count what a sweep removed, and record what is left."""

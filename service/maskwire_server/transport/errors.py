@@ -15,6 +15,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from ..domain.errors import ErrorCode, MaskwireError
+from ..domain.identity import ANONYMOUS
 
 ERROR_DOMAIN = "maskwire.v1"
 """`ErrorInfo.domain` of every error."""
@@ -50,6 +51,9 @@ STATUS_OF_CODE: Mapping[ErrorCode, grpc.StatusCode] = {
     ErrorCode.DATA_LOSS: grpc.StatusCode.DATA_LOSS,
     ErrorCode.UNSUPPORTED_BY_MODEL: grpc.StatusCode.FAILED_PRECONDITION,
     ErrorCode.SOURCE_DISABLED: grpc.StatusCode.FAILED_PRECONDITION,
+    ErrorCode.SOURCE_FORBIDDEN: grpc.StatusCode.PERMISSION_DENIED,
+    # Not UNAVAILABLE: trying again at once, as clients then do, would not help.
+    ErrorCode.SOURCE_UNAVAILABLE: grpc.StatusCode.FAILED_PRECONDITION,
     ErrorCode.PAYLOAD_TOO_LARGE: grpc.StatusCode.INVALID_ARGUMENT,
     ErrorCode.OVERLOADED: grpc.StatusCode.RESOURCE_EXHAUSTED,
     ErrorCode.DEADLINE_EXCEEDED: grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -122,11 +126,14 @@ def _details(error: MaskwireError, request_id: str) -> Iterator[Message]:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromTimedelta(error.retry_after)
         yield retry
-    if error.code is ErrorCode.QUOTA_EXCEEDED:
+    if error.quota is not None:
         yield error_details_pb2.QuotaFailure(
             violations=[
                 error_details_pb2.QuotaFailure.Violation(
-                    subject=error.resource, description=_shortened(error.message)
+                    subject=f"tenant:{error.quota.tenant or ANONYMOUS.name}",
+                    description=_shortened(error.message, _MAX_VIOLATION_TEXT_BYTES),
+                    quota_id=error.quota.limit,
+                    quota_value=error.quota.most,
                 )
             ]
         )

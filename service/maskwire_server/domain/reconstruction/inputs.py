@@ -20,16 +20,22 @@ from ..geometry import Box, ImageSize
 from ..image_access import ImageAccess, LocatedImage
 from ..images import identify_format
 from ..masks import EncodedMask, decode_mask
+from ..remote_sources import BUCKET_SCHEMES, RemoteSources, WantedContent
 from ..segmentation import Caller, ImageInfo, ImageSource
+from .arrays import NPY_SIGNATURE, ZIP_SIGNATURE
 from .engine import BodyScene, ObjectScene
 from .geometry import Intrinsics
-from .point_maps import check_points, read_depth_map, read_point_map
+from .point_maps import PNG_SIGNATURE, check_points, read_depth_map, read_point_map
 from .requests import (
     ArraySource,
     BodiesRequest,
     GeometrySource,
     ObjectsRequest,
     PointMapSource,
+)
+
+_ARRAY_MEDIA_TYPES = frozenset(
+    ("application/x-npy", "application/x-npz", "application/zip", "image/png")
 )
 
 
@@ -87,7 +93,9 @@ class InputReader:
         files: FileStore,
         pixel_executor: BoundedExecutor,
         limits: InputLimits,
+        sources: RemoteSources | None = None,
     ) -> None:
+        self._sources = sources
         self._images = images
         self._files = files
         self._pixels = pixel_executor
@@ -205,17 +213,33 @@ class InputReader:
         most = self._limits.max_geometry_bytes
         if source.data is not None:
             return source.data
-        if not source.uri.startswith(FILE_NAME_PREFIX):
+        if source.uri.startswith(FILE_NAME_PREFIX):
+            stored = await self._files.get(caller, source.uri)
+            if stored.size_bytes > most:
+                rule = f"{stored.size_bytes} bytes exceed the limit of {most}"
+                raise too_large(source.field, rule)
+            chunks = [chunk async for chunk in self._files.read(caller, source.uri)]
+        elif self._sources is not None:
+            wanted = WantedContent(
+                source.field,
+                most,
+                _ARRAY_MEDIA_TYPES,
+                partial(_check_array_start, field=source.field),
+                schemes=BUCKET_SCHEMES,
+            )
+            chunks = await self._sources.fetch(source.uri, wanted, caller)
+        else:
             raise MaskwireError(
                 ErrorCode.SOURCE_DISABLED,
                 f"{source.field}: this server reads uploaded files (files/...) only; "
                 "send the file's bytes or upload it",
             )
-        stored = await self._files.get(caller, source.uri)
-        if stored.size_bytes > most:
-            raise too_large(source.field, f"{stored.size_bytes} bytes exceed the limit of {most}")
-        chunks = [chunk async for chunk in self._files.read(caller, source.uri)]
         return (await self._pixels.run(lambda: b"".join(chunks))).value
+
+
+def _check_array_start(start: bytes, field: str) -> None:
+    if not start.startswith((NPY_SIGNATURE, ZIP_SIGNATURE, PNG_SIGNATURE)):
+        raise invalid_field(field, "must be an NPY or NPZ file, or a PNG for a depth map")
 
 
 def _field_of(geometry: GeometrySource | None) -> str:

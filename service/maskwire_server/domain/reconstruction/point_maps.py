@@ -28,7 +28,7 @@ _FARTHEST_M = 1e6
 _NEAREST_M = 1e-6
 _STEEPEST_SLOPE = 100.0
 _ROWS_AT_ONCE = 256
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER_BYTES = 33
 _PNG_GREYSCALE = 0
 
@@ -76,7 +76,7 @@ def read_depth_map(
         MaskwireError: As `read_point_map`; the same codes for a PNG that is malformed, has another
             size or depth, or is too large.
     """
-    if data.startswith(_PNG_SIGNATURE):
+    if data.startswith(PNG_SIGNATURE):
         depth = _read_png(data, size, field, max_bytes).astype(np.float32)
         depth *= np.float32(unit_m)
     else:

@@ -17,6 +17,7 @@ from ..grouping import prompt_kinds
 from ..models import ModelRegistry, ServedModel
 from ..observer import Observer
 from ..prompts import PromptKind
+from ..remote_sources import RemoteSources
 from ..segmentation import Caller
 from ..tracking import TrackingEngine
 from .access import VideoAccess
@@ -42,6 +43,7 @@ class VideoService:
         *,
         max_streams: int,
         files: FileStore | None = None,
+        sources: RemoteSources | None = None,
     ) -> None:
         """Take what is needed.
 
@@ -53,6 +55,7 @@ class VideoService:
             track_limits: What one request may use.
             max_streams: Most requests at a time, which bounds the memory of all.
             files: The store of uploaded files and of results; None where there is none.
+            sources: Fetches videos from elsewhere; None where nothing is fetched.
         """
         self._models = models
         self._pixels = pixel_executor
@@ -61,7 +64,7 @@ class VideoService:
         self._track_limits = track_limits
         self._max_streams = max_streams
         self._files = files
-        self._access = VideoAccess(files, pixel_executor, video_limits.max_bytes)
+        self._access = VideoAccess(files, pixel_executor, video_limits.max_bytes, sources)
         self._streams = 0
 
     async def track(

@@ -33,6 +33,12 @@ class TracedMetrics(Metrics):
         super().queue_left(executor, seconds)
         self._spans.finished("queue", seconds, None, {"maskwire.executor": executor})
 
+    def source_fetched(self, scheme: str, outcome: str, seconds: float, size_bytes: int) -> None:
+        """Record a fetch, and make its span."""
+        super().source_fetched(scheme, outcome, seconds, size_bytes)
+        attributes = {"maskwire.scheme": scheme, "maskwire.outcome": outcome}
+        self._spans.finished("fetch", seconds, None, attributes)
+
     def trace_context(self) -> str:
         """Return the name of the current trace."""
         scope = self._spans.current
