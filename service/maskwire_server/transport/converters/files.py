@@ -21,6 +21,8 @@ DEFAULT_PAGE_SIZE = 100
 DEFAULT_URL_TIME_TO_LIVE = timedelta(minutes=15)
 """How long a presigned URL works where the request does not say."""
 
+_MAX_DURATION_S = 315_576_000_000  # what protobuf allows
+
 
 def timestamp_to_proto(time: datetime) -> Timestamp:
     """Write a time with a zone."""
@@ -97,5 +99,12 @@ def _beginning_from_proto(message: file_pb2.UploadDescription) -> UploadBeginnin
 
 
 def _time_to_live(duration: Duration) -> timedelta:
-    """Read a duration of up to 10,000 years, which Python's durations can hold."""
+    """Read a duration of up to 10,000 years, which Python's durations can hold.
+
+    Raises:
+        MaskwireError: `INVALID_ARGUMENT` beyond that, or where its parts are no duration.
+    """
+    if duration.seconds > _MAX_DURATION_S or not 0 <= duration.nanos < 10**9:
+        rule = f"must be a duration of at most {_MAX_DURATION_S} s"
+        raise invalid_field("description.time_to_live", rule)
     return timedelta(seconds=duration.seconds, microseconds=duration.nanos // 1000)
