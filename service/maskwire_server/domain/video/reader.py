@@ -13,7 +13,6 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, BinaryIO, Never
 
 import av
@@ -21,13 +20,15 @@ import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from ..errors import ErrorCode, MaskwireError, invalid_field, too_large
 from ..geometry import ImageSize
 from .format import VideoFormat, gif_size, identify_video, is_cut_off
 from .index import FrameIndex
+from .opened import OpenedVideo, PictureStream, VideoLimits, VideoPicture
 from .requests import VideoInfo
+
+__all__ = ["PictureStream", "VideoLimits", "VideoPicture", "VideoReader"]
 
 _DEMUXERS = {VideoFormat.MP4: "mov", VideoFormat.WEBM: "matroska", VideoFormat.GIF: "gif"}
 _CODECS = frozenset({"h264", "hevc", "av1", "libdav1d", "mpeg4", "vp8", "vp9", "gif"})
@@ -36,52 +37,8 @@ _MICROSECONDS = 1_000_000
 _HASH_BLOCK_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class VideoLimits:
-    """What a video may be at most.
-
-    Attributes:
-        max_bytes: Size of the encoded file.
-        max_pixels: Width times height of a frame.
-        max_side_px: Width and height each.
-        max_frames: Frames in all.
-        max_duration_s: How long it may be, in seconds.
-        reverse_buffer_bytes: Memory for decoded frames when going backward; one frame is always
-            held.
-    """
-
-    max_bytes: int
-    max_pixels: int
-    max_side_px: int
-    max_frames: int
-    max_duration_s: float
-    reverse_buffer_bytes: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class VideoPicture:
-    """A decoded frame.
-
-    Attributes:
-        index: Its number, counted from 0 in display order.
-        time_s: When it is shown, in seconds from the first frame on.
-        pixels: Shape (height, width, 3), uint8, RGB, contiguous, upright.
-    """
-
-    index: int
-    time_s: float
-    pixels: NDArray[np.uint8]
-
-
-class VideoReader:
-    """An open video.
-
-    Every method but `close` is called by one thread at a time; `close` waits for the others.
-
-    Attributes:
-        info: What the video is.
-        field: Path of the video in the request, for errors.
-    """
+class VideoReader(OpenedVideo):
+    """An open video that is decoded in this process."""
 
     def __init__(self, file: BinaryIO, limits: VideoLimits, *, field: str = "video.data") -> None:
         """Open a video, check it against the limits and look it through.
@@ -127,12 +84,8 @@ class VideoReader:
         return self._index.is_whole and not self._is_cut_off
 
     def pictures(self, order: range) -> PictureStream:
-        """Return the frames whose numbers `order` counts up or down, to be read one by one.
-
-        Going down costs more: decoding starts at keyframes and goes up, and only so many frames
-        fit the buffer; a stretch between keyframes longer than that is decoded several times.
-        """
-        return PictureStream(self, self._descending(order) if order.step < 0 else self._up(order))
+        """Return frames; as the interface says."""
+        return _Pictures(self, self._descending(order) if order.step < 0 else self._up(order))
 
     def close(self) -> None:
         """Free everything; waits for a read that is under way."""
@@ -348,8 +301,8 @@ class VideoReader:
 _END = object()
 
 
-class PictureStream:
-    """Frames on their way out of a `VideoReader`; another one of the same reader ends it."""
+class _Pictures(PictureStream):
+    """Frames on their way out of a `VideoReader`."""
 
     def __init__(self, reader: VideoReader, work: Iterator[VideoPicture | None]) -> None:
         self._reader = reader
@@ -357,11 +310,7 @@ class PictureStream:
         self.is_at_end = False
 
     def read(self, patience_s: float) -> VideoPicture | None:
-        """Return the next frame; None where it takes longer than that, or at the end.
-
-        Raises:
-            MaskwireError: `DATA_LOSS` where the file is broken.
-        """
+        """Return the next frame; as the interface says."""
         read = self._reader.run_locked(self._work, time.perf_counter() + patience_s)
         self.is_at_end = read is _END
         return None if read is _END else read
