@@ -25,6 +25,7 @@ import structlog
 from .composition.access import build_access
 from .composition.jobs import open_jobs, start_workers
 from .composition.models import load_models
+from .composition.quotas import build_call_quotas
 from .composition.services import build_services
 from .composition.shared import build_shared
 from .composition.tracing import build_observing
@@ -85,9 +86,12 @@ class Application:
             metrics.readiness_changed("server", False)
             metrics_server = await _start_metrics(settings, metrics, resources)
             access = await build_access(settings, resources)
+            quotas = build_call_quotas(settings, metrics, resources)
             models = await load_models(settings, metrics, resources)
             services = await build_services(settings, models, metrics, resources)
-            grpc_server = build_server(settings, services.domain, metrics, access, observing.tracer)
+            grpc_server = build_server(
+                settings, services.domain, metrics, access, quotas, observing.tracer
+            )
             resources.push_async_callback(
                 grpc_server.drain_and_stop,
                 notice_s=settings.grpc.drain_notice_s,

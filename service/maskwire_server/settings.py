@@ -21,7 +21,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from .setting_groups.access import AuthSettings, TlsSettings
+from .setting_groups.access import AuthSettings, QuotaSettings, TenantQuotaSettings, TlsSettings
 from .setting_groups.keeping import (
     JobSettings,
     StorageSettings,
@@ -57,12 +57,14 @@ __all__ = [
     "MetricsSettings",
     "ModelSettings",
     "ModelsSettings",
+    "QuotaSettings",
     "ReconstructionSettings",
     "SessionSettings",
     "Settings",
     "SettingsError",
     "SourceSettings",
     "StorageSettings",
+    "TenantQuotaSettings",
     "TlsSettings",
     "TracingSettings",
     "VideoSettings",
@@ -95,6 +97,8 @@ class Settings(BaseSettings):
     """Encryption of the gRPC endpoint."""
     auth: AuthSettings = AuthSettings()
     """Who may call."""
+    quotas: QuotaSettings = QuotaSettings()
+    """What each tenant may use."""
     metrics: MetricsSettings = MetricsSettings()
     """The Prometheus endpoint."""
     models: ModelsSettings = ModelsSettings()

@@ -41,6 +41,8 @@ def _work(metrics: Metrics) -> None:
         metrics.executor_ran(executor, 0.25)
         metrics.queue_depth_changed(executor, 3, 1)
         metrics.overload_refused(executor)
+    metrics.quota_refused("quotas.calls_per_minute")
+    metrics.quota_store_failed()
     for cache in ("embedding", "image"):
         metrics.cache_looked_up(cache, True)
         metrics.cache_looked_up(cache, False)

@@ -11,7 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from . import errors
-from .errors import FieldViolation, MaskwireError
+from .errors import FieldViolation, MaskwireError, QuotaViolation
 
 _DetailT = TypeVar("_DetailT", bound=Message)
 
@@ -39,6 +39,7 @@ _BY_REASON: Mapping[str, type[MaskwireError]] = {
     "JOB_NOT_FOUND": errors.JobNotFound,
     "UNSUPPORTED_BY_MODEL": errors.UnsupportedByModel,
     "OVERLOADED": errors.Overloaded,
+    "QUOTA_EXCEEDED": errors.QuotaExceeded,
     "PAYLOAD_TOO_LARGE": errors.PayloadTooLarge,
 }
 
@@ -84,6 +85,7 @@ def _error(
     retry = _detail(details, error_details_pb2.RetryInfo())
     resource = _detail(details, error_details_pb2.ResourceInfo())
     request = _detail(details, error_details_pb2.BadRequest())
+    used_up = _detail(details, error_details_pb2.QuotaFailure())
     return _class_for(code, info.reason if info else "")(
         message,
         status=code.name,
@@ -95,7 +97,16 @@ def _error(
         ),
         retry_after=retry.retry_delay.ToTimedelta() if retry else None,
         resource=resource.resource_name if resource else "",
+        quota=_quota(used_up) if used_up else None,
     )
+
+
+def _quota(failure: error_details_pb2.QuotaFailure) -> QuotaViolation | None:
+    if not failure.violations:
+        return None
+    first = failure.violations[0]
+    most = first.quota_value or None
+    return QuotaViolation(limit=first.quota_id, subject=first.subject, most=most)
 
 
 def _class_for(code: grpc.StatusCode, reason: str) -> type[MaskwireError]:

@@ -182,7 +182,9 @@ def resuming_steps(deadline: Deadline, overload_retries: int) -> Steps[Any]:
                 raise
             wait_s, resumes_left = pause_s, resumes_left - 1
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-        except errors.Overloaded as error:
+        except errors.ResourceExhausted as error:
+            if error.retry_after is None and not isinstance(error, errors.Overloaded):
+                raise  # waiting alone would not help
             wait_s = (error.retry_after or timedelta(seconds=1)).total_seconds()
             if overloads_left == 0 or not deadline.allows(wait_s):
                 raise

@@ -12,7 +12,8 @@
      ├─ FailedPrecondition         valid, but not here: the message says what would help
      │   └─ UnsupportedByModel     the model cannot serve such prompts
      ├─ ResourceExhausted          a limit is reached: `retry_after` where waiting helps
-     │   └─ Overloaded             a queue of the server is full
+     │   ├─ Overloaded             a queue of the server is full
+     │   └─ QuotaExceeded          the tenant has what it may have: `quota` names the limit
      ├─ Unavailable                no server answered, or it is shutting down
      │   └─ ConnectionLost         a session's connection broke before this request was answered
      ├─ DeadlineExceeded           the time allowed passed first
@@ -56,6 +57,8 @@ __all__ = [
     "Overloaded",
     "PayloadTooLarge",
     "PermissionDenied",
+    "QuotaExceeded",
+    "QuotaViolation",
     "ResourceExhausted",
     "StoredFileNotFound",
     "Unauthenticated",
@@ -73,6 +76,18 @@ class FieldViolation:
     rule: str
 
 
+@dataclass(frozen=True, slots=True)
+class QuotaViolation:
+    """A limit that is reached: the server's setting, whose it is (`tenant:acme`), what it allows.
+
+    `most` is None where the server does not say.
+    """
+
+    limit: str
+    subject: str
+    most: int | None = None
+
+
 class MaskwireError(Exception):
     """Base of every error that a call raises.
 
@@ -85,6 +100,7 @@ class MaskwireError(Exception):
         violations: The broken rules, for `InvalidArgument`.
         retry_after: When trying again makes sense, where the server says so.
         resource: Name of what was not found, where the server says so.
+        quota: The limit that is reached, for `QuotaExceeded`.
         sequence: The request of a session that failed; 0 where it is none.
         frame_id: Its frame's number at the source, where it is a frame.
     """
@@ -99,6 +115,7 @@ class MaskwireError(Exception):
         violations: tuple[FieldViolation, ...] = (),
         retry_after: timedelta | None = None,
         resource: str = "",
+        quota: QuotaViolation | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -108,6 +125,7 @@ class MaskwireError(Exception):
         self.violations = violations
         self.retry_after = retry_after
         self.resource = resource
+        self.quota = quota
         self.sequence = 0
         self.frame_id: int | None = None
 
@@ -160,6 +178,13 @@ class Overloaded(ResourceExhausted):
     """A queue of the server is full; it refused the call without working on it."""
 
 
+class QuotaExceeded(ResourceExhausted):
+    """The caller's tenant has used up what it may have; `quota` names the limit.
+
+    `retry_after` is set where waiting helps; then calls wait and try again as for `Overloaded`.
+    """
+
+
 class Unavailable(MaskwireError):
     """No server answered, or the one that did is shutting down; retries did not help."""
 
@@ -203,6 +228,7 @@ class JobFailed(MaskwireError):
             request_id=cause.request_id,
             violations=cause.violations,
             resource=cause.resource,
+            quota=cause.quota,
         )
         self.job_name = job_name
         self.cause = cause

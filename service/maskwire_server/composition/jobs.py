@@ -26,6 +26,7 @@ from ..jobs.worker import JobWorkers, KeepingTimes, WorkerLimits, WorkerSetup
 from ..settings import Settings, SettingsError
 from ..transport.queued_call_runner import SegmentationServices
 from ..transport.services import JobParts
+from .quotas import tenant_quotas
 from .shared import SharedParts
 
 _log = structlog.get_logger(__name__)
@@ -64,6 +65,7 @@ async def build_jobs(
             max_request_bytes=chosen.max_request_bytes,
             max_watchers=chosen.max_watchers,
             takes_webhooks=settings.webhooks.secret is not None,
+            quotas=tenant_quotas(settings),
         ),
         utc_now,
     )

@@ -24,6 +24,7 @@ from .limits import (
     track_limits,
     video_limits,
 )
+from .quotas import tenant_quotas
 from .shared import SharedParts, build_shared, start_file_sweeper
 
 
@@ -56,6 +57,7 @@ async def build_services(
         shared.file_executor,
         file_limits(settings),
         upload_idle=timedelta(seconds=settings.storage.upload_idle_s),
+        quotas=tenant_quotas(settings),
     )
     domain = DomainServices(
         segmentation=segmenting.segmentation,

@@ -37,6 +37,9 @@ class Observer(Protocol):
     def overload_refused(self, executor: str) -> None:
         """Report that an executor's full queue refused work."""
 
+    def quota_store_failed(self) -> None:
+        """Report that the store of a cluster's quotas failed, so that this server counts alone."""
+
     def cache_looked_up(self, cache: str, hit: bool) -> None:
         """Report a look-up in the `embedding` or `image` cache."""
 

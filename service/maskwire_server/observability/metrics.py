@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from ..domain.errors import ErrorCode
 from ..domain.jobs.job import Job
+from ..domain.quotas import QuotaLimit
 from ..domain.tracing import UNTRACED, TracedWork
 from .keeping_metrics import KeepingMetrics
 from .process_metrics import ProcessMetrics
@@ -52,6 +53,17 @@ class Metrics(KeepingMetrics, ProcessMetrics):
 
     def _make_call_metrics(self) -> None:
         counter = partial(Counter, registry=self.registry)
+        self._over_quota = counter(
+            "maskwire_quota_refused",
+            "Calls that ended because their tenant has reached a limit, by the setting.",
+            ("limit",),
+        )
+        self._quota_store_failures = counter(
+            "maskwire_quota_store_failures",
+            "Times that the store of a cluster's quotas failed, so that a server counted alone.",
+        )
+        for limit in QuotaLimit:
+            self._over_quota.labels(limit.value)
         self._started = counter("grpc_server_started", "Calls that began.", _METHOD_LABELS)
         self._handled = counter(
             "grpc_server_handled", "Calls that ended, by status.", (*_METHOD_LABELS, "grpc_code")
@@ -173,6 +185,14 @@ class Metrics(KeepingMetrics, ProcessMetrics):
     def error_answered(self, code: str) -> None:
         """Count an error that a call ended with."""
         self._errors.labels(code).inc()
+
+    def quota_refused(self, limit: str) -> None:
+        """Count a call over a limit of its tenant."""
+        self._over_quota.labels(limit).inc()
+
+    def quota_store_failed(self) -> None:
+        """Count a failure of the store of quotas."""
+        self._quota_store_failures.inc()
 
     def stage_finished(
         self, stage: str, model: str, seconds: float, ended_s: float | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import Field
@@ -51,3 +52,47 @@ class AuthSettings(SettingGroup):
     """Certificates to trust for the key set's address instead of the system's."""
     token_refresh_interval_s: float = Field(default=300.0, ge=1)
     """How often the key set is read again, in seconds."""
+
+
+class TenantQuotaSettings(SettingGroup):
+    """What one tenant may use, where it differs; what is absent is as for the others."""
+
+    calls_per_minute: int | None = Field(default=None, ge=0)
+    """As quotas.calls_per_minute."""
+    burst: int | None = Field(default=None, ge=0)
+    """As quotas.burst."""
+    concurrent_calls: int | None = Field(default=None, ge=0)
+    """As quotas.concurrent_calls."""
+    concurrent_uploads: int | None = Field(default=None, ge=0)
+    """As quotas.concurrent_uploads."""
+    unfinished_jobs: int | None = Field(default=None, ge=0)
+    """As quotas.unfinished_jobs."""
+    weight: float | None = Field(default=None, gt=0, le=1000)
+    """As quotas.weight."""
+
+
+class QuotaSettings(SettingGroup):
+    """What each tenant may use; 0 means as much as there is. Live sessions are limited by
+    sessions.max_sessions_per_tenant, stored bytes by storage.max_tenant_bytes.
+    """
+
+    calls_per_minute: int = Field(default=0, ge=0)
+    """Calls that a tenant may make in a minute; a stream is one call, however long it is."""
+    burst: int = Field(default=0, ge=0)
+    """Calls that a tenant may make at once when it has made none for a while; 0 means what the rate
+    gives in ten seconds."""
+    concurrent_calls: int = Field(default=0, ge=0)
+    """Calls and streams that a tenant may have at a time, on each server."""
+    concurrent_uploads: int = Field(default=0, ge=0)
+    """Uploads that a tenant may have at a time, on each server; storage.max_uploads is for all."""
+    unfinished_jobs: int = Field(default=0, ge=0)
+    """Jobs of a tenant that may wait or run at a time; each submission counts them then."""
+    weight: float = Field(default=1.0, gt=0, le=1000)
+    """A tenant's share of a device beside others that want more than there is."""
+    tenants: Mapping[str, TenantQuotaSettings] = Field(default_factory=dict)
+    """Tenants for which some of this differs, by name: [quotas.tenants.acme]."""
+    store: Address | None = Field(default=None, pattern=r"^rediss?://")
+    """Redis or Valkey in which all servers count calls together, redis:// or rediss://; absent
+    means that each counts its own. One that does not answer is as if it were absent."""
+    store_timeout_s: float = Field(default=0.05, gt=0, le=5)
+    """Longest wait for the store, in seconds."""

@@ -175,7 +175,7 @@ class ObjectFileStore(FileStore):
                 size += len(chunk)
                 self._shelf.check_size(size, "file")
                 if size > available:
-                    raise self._shelf.usage.exceeded()
+                    raise self._shelf.usage.exceeded(caller.tenant)
                 await self._executor.run(partial(hasher.update, chunk))
                 yield chunk
 

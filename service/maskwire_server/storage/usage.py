@@ -6,7 +6,8 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from ..domain.errors import ErrorCode, MaskwireError
+from ..domain.errors import MaskwireError
+from ..domain.quotas import QuotaLimit, quota_exceeded
 from .layout import tenant_folder
 from .objects import Objects
 
@@ -56,7 +57,7 @@ class TenantUsage:
             MaskwireError: `QUOTA_EXCEEDED`.
         """
         if size_bytes > await self.available(tenant):
-            raise self.exceeded()
+            raise self.exceeded(tenant)
 
     def add(self, tenant: str, size_bytes: int) -> None:
         """Count what was stored, or what was removed where it is negative."""
@@ -64,11 +65,12 @@ class TenantUsage:
         if count is not None:
             count.size_bytes += size_bytes
 
-    def exceeded(self) -> MaskwireError:
+    def exceeded(self, tenant: str) -> MaskwireError:
         """Make the error of a tenant that has stored what it may."""
-        return MaskwireError(
-            ErrorCode.QUOTA_EXCEEDED,
-            "the tenant's stored files would be more than storage.max_tenant_bytes "
+        return quota_exceeded(
+            QuotaLimit.STORED_BYTES,
+            tenant,
+            self._max_tenant_bytes,
+            f"the tenant's stored files would be more than {QuotaLimit.STORED_BYTES} "
             f"({self._max_tenant_bytes}); delete some or wait until they expire",
-            resource="storage.max_tenant_bytes",
         )

@@ -65,6 +65,7 @@ class Call:
         context: gRPC's own side of the call.
         request_id: Identifier of the call; the request-id interceptor sets it.
         error: Kind of the error of ours that ended it; the error interceptor sets it.
+        quota: The tenant's limit that ended it, as `QuotaLimit` has it; set likewise.
         started_s: When the server began with it, on `time.perf_counter`'s clock.
     """
 
@@ -72,6 +73,7 @@ class Call:
     context: ServicerContext
     request_id: str = ""
     error: ErrorCode | None = None
+    quota: str = ""
     started_s: float = field(default_factory=time.perf_counter)
 
     def elapsed_s(self) -> float:

@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection
 
 from ..domain.identity import OPEN_ACCESS, AccessControl
 from ..domain.observer import Observer
+from ..domain.quotas import CallQuotas
 from ..settings import GrpcSettings, Settings
 from .health import HealthServicer
 from .interceptors.access_log import AccessLogInterceptor
@@ -28,6 +29,7 @@ from .interceptors.deadlines import DeadlineInterceptor
 from .interceptors.error_translation import ErrorInterceptor
 from .interceptors.metrics import CallRecorder, MetricsInterceptor
 from .interceptors.pipeline import CallPipeline
+from .interceptors.quotas import QuotaInterceptor
 from .interceptors.request_id import RequestIdInterceptor
 from .interceptors.tracing import CallTracer, TracingInterceptor
 from .interceptors.validation import ValidationInterceptor
@@ -124,6 +126,7 @@ def build_server(
     domain: DomainServices,
     recorder: Recorder,
     access: AccessControl = OPEN_ACCESS,
+    quotas: CallQuotas | None = None,
     tracer: CallTracer | None = None,
 ) -> GrpcServer:
     """Build the server with all services; call it on the event loop that is to run it.
@@ -133,6 +136,7 @@ def build_server(
         domain: What answers the calls.
         recorder: Receives measurements.
         access: Decides who may call.
+        quotas: Decides what is one call too many for its tenant; None refuses none.
         tracer: Traces calls; None traces none.
 
     Raises:
@@ -151,6 +155,7 @@ def build_server(
             ErrorInterceptor(),
             # Before admission: whoever is nobody takes nobody's place.
             AuthenticationInterceptor(access),
+            *([] if quotas is None else [QuotaInterceptor(quotas)]),
             admission,
             DeadlineInterceptor(settings.grpc.default_deadline_s, settings.grpc.max_deadline_s),
             ValidationInterceptor(validator, exempt_paths=_IN_BAND_PATHS),

@@ -35,7 +35,10 @@ def test_the_docstring_draws_the_tree() -> None:
 
 
 def test_everything_is_exported() -> None:
-    assert set(errors.__all__) == set(exception_classes()) | {"FieldViolation"}
+    assert set(errors.__all__) == set(exception_classes()) | {
+        "FieldViolation",
+        "QuotaViolation",
+    }
 
 
 @pytest.mark.parametrize("code", grpc.StatusCode)

@@ -28,6 +28,7 @@ CODE = {
     "video": (CLIENT,),
     "sam3": (SERVICE / "engines" / "sam3",),
     "nats": (SERVICE / "jobs" / "nats",),
+    "quotas": (SERVICE / "quotas",),
     "tracing": (SERVICE / "observability",),
     "load": (CLIENT / "load",),
     "demo": (CLIENT / "cli" / "demo.py",),
@@ -50,6 +51,7 @@ BROUGHT = {
 """Modules that the service imports and that another package, which is asked for, brings."""
 
 OPTIONAL = {
+    "limits": SERVICE / "quotas",
     "nats": SERVICE / "jobs" / "nats",
     "opentelemetry": SERVICE / "observability",
     "transformers": SERVICE / "engines" / "sam3",

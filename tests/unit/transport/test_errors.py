@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskwire_server.domain.errors import ErrorCode, FieldViolation, MaskwireError, invalid_field
+from maskwire_server.domain.quotas import QuotaLimit, quota_exceeded
 from maskwire_server.transport.errors import (
     INTERNAL_MESSAGE,
     STATUS_OF_CODE,
@@ -59,11 +60,26 @@ def test_a_retry_delay_becomes_retry_info():
 
 
 def test_a_used_up_quota_is_named():
-    error = MaskwireError(ErrorCode.QUOTA_EXCEEDED, "too much", resource="storage.max_tenant_bytes")
-    [failure] = _unpack(status_from_error(error, "r"), error_details_pb2.QuotaFailure)
-    assert [(one.subject, one.description) for one in failure.violations] == [
-        ("storage.max_tenant_bytes", "too much")
-    ]
+    error = quota_exceeded(QuotaLimit.STORED_BYTES, "acme", 1000, "too much")
+    status = status_from_error(error, "r")
+    [failure] = _unpack(status, error_details_pb2.QuotaFailure)
+    [violation] = failure.violations
+    assert (violation.subject, violation.description) == ("tenant:acme", "too much")
+    assert (violation.quota_id, violation.quota_value) == ("storage.max_tenant_bytes", 1000)
+    # Waiting alone does not help.
+    assert not _unpack(status, error_details_pb2.RetryInfo)
+
+
+def test_a_quota_that_time_restores_says_when():
+    error = quota_exceeded(
+        QuotaLimit.CALLS_PER_MINUTE, "", 60, "too often", retry_after=timedelta(seconds=2)
+    )
+    status = status_from_error(error, "r")
+    assert status.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+    [retry] = _unpack(status, error_details_pb2.RetryInfo)
+    assert retry.retry_delay.ToMilliseconds() == 2000
+    [failure] = _unpack(status, error_details_pb2.QuotaFailure)
+    assert failure.violations[0].subject == "tenant:anonymous"
 
 
 @pytest.mark.parametrize(

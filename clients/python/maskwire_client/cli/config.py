@@ -37,7 +37,7 @@ def _group_lines(
     group: str, values: Mapping[str, Any], documentation: Mapping[str, str | None]
 ) -> Iterator[str]:
     yield f"[{group}]"
-    tables = {name: value for name, value in values.items() if _is_list_of_tables(value)}
+    tables = {name: value for name, value in values.items() if _has_tables(value)}
     for name, value in values.items():
         if name in tables:
             continue
@@ -47,13 +47,20 @@ def _group_lines(
     for name, items in tables.items():
         yield ""
         yield f"# {' '.join((documentation.get(name) or '').split())}"
-        for item in items:
-            yield f"[[{group}.{name}]]"
+        for header, item in _tables(f"{group}.{name}", items):
+            yield header
             yield from (
                 f"{key} = {json.dumps(value)}" for key, value in item.items() if value is not None
             )
     yield ""
 
 
-def _is_list_of_tables(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)
+def _tables(name: str, items: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if isinstance(items, Mapping):
+        return ((f"[{name}.{json.dumps(key)}]", item) for key, item in items.items())
+    return ((f"[[{name}]]", item) for item in items)
+
+
+def _has_tables(value: object) -> bool:
+    items = list(value.values()) if isinstance(value, Mapping) else value
+    return isinstance(items, list) and bool(items) and isinstance(items[0], Mapping)

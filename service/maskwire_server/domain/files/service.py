@@ -15,6 +15,7 @@ from functools import partial
 
 from ..errors import ErrorCode, MaskwireError, invalid_field
 from ..executor import BoundedExecutor
+from ..quotas import UNLIMITED, InUse, QuotaLimit, TenantQuotas
 from ..segmentation import Caller
 from .store import DownloadUrl, FileLimits, FilePage, FileStore, StoredFile, check_content_type
 from .uploads import Upload, UploadBeginning, UploadStore
@@ -42,6 +43,7 @@ class FileService:
         limits: FileLimits,
         *,
         upload_idle: timedelta,
+        quotas: TenantQuotas = UNLIMITED,
     ) -> None:
         """Take the stores and the executor that computes digests.
 
@@ -51,12 +53,15 @@ class FileService:
             executor: Computes digests.
             limits: What may be stored.
             upload_idle: How long an upload may send nothing before it is ended.
+            quotas: How many uploads a tenant may have at a time.
         """
         self._files = files
         self._uploads = uploads
         self._executor = executor
         self._max_uploads = limits.max_uploads
         self._idle_s = upload_idle.total_seconds()
+        self._quotas = quotas
+        self._of_tenants = InUse(QuotaLimit.CONCURRENT_UPLOADS, "uploads")
         self._running = 0
 
     async def upload(
@@ -77,7 +82,8 @@ class FileService:
                 `QUOTA_EXCEEDED`, `OVERLOADED`, `DEADLINE_EXCEEDED` for a stream that stands still,
                 `STORAGE_UNAVAILABLE`.
         """
-        with self._slot():
+        most = self._quotas.of(caller.tenant).concurrent_uploads
+        with self._of_tenants.one_more(caller.tenant, most), self._slot():
             arriving = _within(messages, self._idle_s)
             beginning = await anext(arriving, None)
             if not isinstance(beginning, UploadBeginning):

@@ -14,6 +14,7 @@ from datetime import timedelta
 from ..errors import ErrorCode, MaskwireError, too_large
 from ..executor import BoundedExecutor
 from ..observer import Observer
+from ..quotas import UNLIMITED, TenantQuotas
 from ..segmentation import Caller
 from .backend import JobBackend
 from .calls import CallContent, QueuedMessage
@@ -29,6 +30,7 @@ from .job import (
     WebhookDelivery,
 )
 from .ledger import Clock, JobLedger
+from .unfinished import UnfinishedJobs
 
 _WATCHERS = "job watchers"
 
@@ -45,11 +47,13 @@ class JobLimits:
         max_request_bytes: Largest request with what was put into it.
         max_watchers: Streams that watch jobs at a time.
         takes_webhooks: Whether reports of jobs' ends are sent.
+        quotas: How many unfinished jobs a tenant may have.
     """
 
     max_request_bytes: int
     max_watchers: int
     takes_webhooks: bool
+    quotas: TenantQuotas = UNLIMITED
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,7 @@ class JobService:
         self._observer = observer
         self._limits = limits
         self._now = now
+        self._unfinished = UnfinishedJobs(backend, limits.quotas)
         self._watchers = 0
 
     async def submit(
@@ -120,8 +125,8 @@ class JobService:
 
         Raises:
             MaskwireError: What `admit` raises; `REQUEST_ID_REUSED`, `OVERLOADED`,
-                `PAYLOAD_TOO_LARGE`, `SOURCE_DISABLED` for a webhook where none are sent,
-                `STORAGE_UNAVAILABLE`, `JOBS_UNAVAILABLE`.
+                `QUOTA_EXCEEDED`, `PAYLOAD_TOO_LARGE`, `SOURCE_DISABLED` for a webhook where none
+                are sent, `STORAGE_UNAVAILABLE`, `JOBS_UNAVAILABLE`.
         """
         key = JobKey.of_request(caller.tenant, submission.request_id)
         message = submission.message
@@ -135,6 +140,11 @@ class JobService:
             )
         admitted = await admit()
         await self._ledger.check_room(admitted.queue)
+        async with self._unfinished.one_more(caller.tenant):
+            return await self._queue(key, submission, admitted)
+
+    async def _queue(self, key: JobKey, submission: Submission, admitted: AdmittedCall) -> Job:
+        message = submission.message
         made = await self._executor.run(lambda: message.payload(admitted.content))
         payload, most = made.value, self._limits.max_request_bytes
         if len(payload) > most:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from ..executor import BoundedExecutor
 from ..image_access import ImageAccess
 from ..models import ModelRegistry
 from ..observer import Observer
+from ..quotas import InUse, QuotaLimit
 from ..segmentation import Caller
 from .costs import StateLimits
 from .messages import BadRequest, SessionRequest, SessionResponse, SessionStarted, StartSession
@@ -73,7 +73,8 @@ class SessionService:
         self._observer = observer
         self._limits = limits
         observer.sessions_limited(limits.max_sessions)
-        self._open: Counter[str] = Counter()
+        self._open = 0
+        self._of_tenants = InUse(QuotaLimit.SESSIONS, "live sessions")
         self._live: set[LiveSession] = set()
         self._drain: _Drain | None = None
 
@@ -88,9 +89,9 @@ class SessionService:
 
         Raises:
             MaskwireError: `INVALID_ARGUMENT` where the first request is no config, `OVERLOADED`
-                past the limits on sessions, `MODEL_NOT_FOUND`, `UNSUPPORTED_BY_MODEL`,
-                `SEED_REFUSED`, `DEADLINE_EXCEEDED` for an idle session, `SESSION_OVER` at the end
-                of its lease, `SHUTTING_DOWN` when the server stops.
+                and `QUOTA_EXCEEDED` past the limits on sessions, `MODEL_NOT_FOUND`,
+                `UNSUPPORTED_BY_MODEL`, `SEED_REFUSED`, `DEADLINE_EXCEEDED` for an idle session,
+                `SESSION_OVER` at the end of its lease, `SHUTTING_DOWN` when the server stops.
         """
         with self._admitted(caller):
             first = await self._first(requests)
@@ -124,25 +125,20 @@ class SessionService:
         if self._drain is not None:
             raise self._drain.error
         limits = self._limits
-        for count, most, whose in (
-            (self._open.total(), limits.max_sessions, "the server"),
-            (self._open[caller.tenant], limits.max_sessions_per_tenant, "the tenant"),
-        ):
-            if count >= most:
+        with self._of_tenants.one_more(caller.tenant, limits.max_sessions_per_tenant):
+            if self._open >= limits.max_sessions:
                 self._observer.overload_refused("sessions")
                 raise MaskwireError(
                     ErrorCode.OVERLOADED,
-                    f"{whose} has its limit of {most} live sessions",
+                    f"the server has its limit of {limits.max_sessions} live sessions",
                     retry_after=_RETRY_AFTER,
                     resource="sessions",
                 )
-        self._open[caller.tenant] += 1
-        try:
-            yield
-        finally:
-            self._open[caller.tenant] -= 1
-            if not self._open[caller.tenant]:
-                del self._open[caller.tenant]
+            self._open += 1
+            try:
+                yield
+            finally:
+                self._open -= 1
 
     async def _first(self, requests: AsyncIterator[SessionRequest]) -> SessionRequest | None:
         """Return the first request; None where the client ended before it said anything."""

@@ -7,9 +7,11 @@
    which is there only where tracing is on, traces all that follows.
 2. `MetricsInterceptor` and `AccessLogInterceptor` see the final status, refusals included.
 3. `ErrorInterceptor` turns whatever comes from further in into a status.
-4. `AdmissionInterceptor` refuses before the request is read, when draining or full.
-5. `DeadlineInterceptor` limits how long a unary call may take, reading its request included.
-6. `ValidationInterceptor` checks each request message as it is read.
+4. `AuthenticationInterceptor` says who calls, or refuses.
+5. `QuotaInterceptor` refuses what is one too many for its tenant.
+6. `AdmissionInterceptor` refuses when draining or full. All three act before the request is read.
+7. `DeadlineInterceptor` limits how long a unary call may take, reading its request included.
+8. `ValidationInterceptor` checks each request message as it is read.
 
 Measured together, with metrics and a JSON log, against a bare grpc.aio server on the same two busy
 cores: 0.18 ms more on a unary call with 1 kB and ten points (0.48 ms without any), of which

@@ -44,6 +44,7 @@ async def _abort(call: Call, status: status_pb2.Status) -> Never:
 def _translated(error: Exception, call: Call) -> status_pb2.Status:
     if isinstance(error, MaskwireError):
         call.error = error.code
+        call.quota = "" if error.quota is None else error.quota.limit
         return status_from_error(error, call.request_id)
     if isinstance(error, NotImplementedError):
         call.error = ErrorCode.UNIMPLEMENTED

@@ -24,6 +24,9 @@ class CallRecorder(Protocol):
     def error_answered(self, code: str) -> None:
         """Count an error of the service that a call ended with, by the domain's code."""
 
+    def quota_refused(self, limit: str) -> None:
+        """Count a call that ended because its tenant has reached a limit, by the limit's name."""
+
     def message_received(self, kind: str, service: str, method: str) -> None:
         """Count a request message."""
 
@@ -54,6 +57,8 @@ class MetricsInterceptor(Interceptor):
             )
             if call.error is not None:
                 self._recorder.error_answered(call.error.name.lower())
+            if call.quota:
+                self._recorder.quota_refused(call.quota)
 
     def request_received(self, call: Call, request: Message, size_bytes: int) -> None:
         """Report a request."""
