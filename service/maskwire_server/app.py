@@ -24,6 +24,7 @@ import structlog
 
 from .composition.access import build_access
 from .composition.jobs import open_jobs, start_workers
+from .composition.limits import device_door
 from .composition.models import load_models
 from .composition.quotas import build_call_quotas
 from .composition.services import build_services
@@ -90,7 +91,13 @@ class Application:
             models = await load_models(settings, metrics, resources)
             services = await build_services(settings, models, metrics, resources)
             grpc_server = build_server(
-                settings, services.domain, metrics, access, quotas, observing.tracer
+                settings,
+                services.domain,
+                metrics,
+                access,
+                quotas=quotas,
+                device_door=device_door(settings, models, metrics),
+                tracer=observing.tracer,
             )
             resources.push_async_callback(
                 grpc_server.drain_and_stop,

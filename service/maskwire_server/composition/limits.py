@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 
 from ..domain.auto_segmentation.requests import AutoSegmentLimits
+from ..domain.fair_door import FairDoor
 from ..domain.files.store import FileLimits
 from ..domain.images import ImageLimits
+from ..domain.models import ModelRegistry
+from ..domain.observer import Observer
 from ..domain.picture_delivery import PictureLimits
 from ..domain.sessions.service import SessionLimits
 from ..domain.sessions.session import QueueLimits, SessionTimes
@@ -101,3 +105,18 @@ def track_limits(settings: Settings) -> TrackLimits:
         max_overlay_bytes=chosen.max_overlay_bytes,
         max_drawn_bytes=chosen.max_overlay_mask_bytes,
     )
+
+
+def pixel_threads(settings: Settings) -> int:
+    """Return how many threads decode and encode pictures."""
+    return settings.limits.pixel_threads or os.cpu_count() or 1
+
+
+def device_door(settings: Settings, models: ModelRegistry, observer: Observer) -> FairDoor:
+    """Return the door that calls to devices pass: more than it lets in a queue would refuse.
+
+    Inside are those in the queues of all devices, and those whose pictures are decoded or drawn.
+    """
+    devices = {model.executor for model in models.list()}
+    places = len(devices) * (1 + settings.limits.max_device_queue) + pixel_threads(settings)
+    return FairDoor("device_calls", places, observer)

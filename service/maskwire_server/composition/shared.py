@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,7 +16,7 @@ from ..domain.remote_sources import RemoteSources
 from ..settings import Settings, StorageSettings
 from ..storage.objects import StoreLocation
 from ..storage.opening import OpenedStores, open_stores
-from .limits import file_limits, image_limits, picture_limits
+from .limits import file_limits, image_limits, picture_limits, pixel_threads
 from .sources import build_sources
 
 # Digests are computed on these: more threads than two outrun no disk and no network.
@@ -53,7 +52,7 @@ def build_shared(settings: Settings, observer: Observer, resources: AsyncExitSta
 
     The file store touches nothing before its first file.
     """
-    threads = settings.limits.pixel_threads or os.cpu_count() or 1
+    threads = pixel_threads(settings)
     pixels = BoundedExecutor("pixels", threads, settings.limits.max_pixel_queue, observer)
     resources.push_async_callback(asyncio.to_thread, pixels.close)
     executor = BoundedExecutor("files", _FILE_THREADS, _MAX_FILE_QUEUE, observer)

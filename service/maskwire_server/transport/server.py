@@ -17,6 +17,7 @@ from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from ..domain.fair_door import FairDoor
 from ..domain.identity import OPEN_ACCESS, AccessControl
 from ..domain.observer import Observer
 from ..domain.quotas import CallQuotas
@@ -127,6 +128,7 @@ def build_server(
     recorder: Recorder,
     access: AccessControl = OPEN_ACCESS,
     quotas: CallQuotas | None = None,
+    device_door: FairDoor | None = None,
     tracer: CallTracer | None = None,
 ) -> GrpcServer:
     """Build the server with all services; call it on the event loop that is to run it.
@@ -137,6 +139,7 @@ def build_server(
         recorder: Receives measurements.
         access: Decides who may call.
         quotas: Decides what is one call too many for its tenant; None refuses none.
+        device_door: Refuses calls that a device's queue would; None refuses none.
         tracer: Traces calls; None traces none.
 
     Raises:
@@ -145,7 +148,7 @@ def build_server(
     validator = RequestValidator()
     bindings = bind(domain, validator)
     validator.warm(_request_examples(bindings))
-    admission = AdmissionInterceptor(settings.limits.max_in_flight_calls, recorder)
+    admission = AdmissionInterceptor(settings.limits.max_in_flight_calls, recorder, device_door)
     pipeline = CallPipeline(
         [
             RequestIdInterceptor(),

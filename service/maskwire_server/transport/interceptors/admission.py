@@ -1,4 +1,8 @@
-"""Decides whether a call is taken at all, before its request is read."""
+"""Decides whether a call is taken at all, before its request is read.
+
+Calls that need a device for all that they do pass a door of their own, so that those that its queue
+would refuse are refused before they are read and their pictures decoded.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from ...domain.errors import ErrorCode, MaskwireError
+from ...domain.fair_door import FairDoor
 from ...domain.observer import Observer
 from ..calls import Call
 from .pipeline import Interceptor, Proceed
@@ -14,13 +19,26 @@ from .pipeline import Interceptor, Proceed
 _RETRY_AFTER = timedelta(milliseconds=250)
 _NAME = "calls"
 
+_DEVICE_PATHS = frozenset({"/maskwire.v1.SegmentationService/SegmentImage"})
+"""Calls that are quick, many, and made of one or two runs of a device."""
+
 
 class AdmissionInterceptor(Interceptor):
     """Counts the calls in flight, refuses those over a limit, and all of them once closed."""
 
-    def __init__(self, max_in_flight_calls: int, observer: Observer) -> None:
+    def __init__(
+        self, max_in_flight_calls: int, observer: Observer, device_door: FairDoor | None = None
+    ) -> None:
+        """Take the limits.
+
+        Args:
+            max_in_flight_calls: Most calls and streams of all kinds at a time.
+            observer: Hears of refusals.
+            device_door: What calls to devices must pass; None lets all in.
+        """
         self._max_in_flight_calls = max_in_flight_calls
         self._observer = observer
+        self._device_door = device_door
         self._in_flight = 0
         self._refused_when_closed = 0
         self._closed = asyncio.Event()
@@ -70,7 +88,10 @@ class AdmissionInterceptor(Interceptor):
         self._in_flight += 1
         self._idle.clear()
         try:
-            return await proceed()
+            if self._device_door is None or call.method.path not in _DEVICE_PATHS:
+                return await proceed()
+            with self._device_door.enter():
+                return await proceed()
         finally:
             self._in_flight -= 1
             if self._in_flight == 0:
