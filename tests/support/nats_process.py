@@ -39,8 +39,10 @@ class NatsServer:
         url: Its address.
     """
 
-    def __init__(self, program: str, folder: Path) -> None:
+    def __init__(self, program: str, folder: Path, user: str = "", password: str = "") -> None:
         self._program = program
+        self._access = ["--user", user, "--pass", password] if user else []
+        self._before_host = f"{user}:{password}@" if user else ""
         self._folder = folder
         self._port = _ANY_PORT
         self._process: subprocess.Popen[str] | None = None
@@ -48,14 +50,14 @@ class NatsServer:
 
     @property
     def url(self) -> str:
-        return f"nats://127.0.0.1:{self._port}"
+        return f"nats://{self._before_host}127.0.0.1:{self._port}"
 
     def start(self) -> None:
         """Start it and return once it takes connections."""
         # It syncs at an interval by default: what `kill -9` loses nothing of, the page cache has.
         arguments = ["-js", "-sd", str(self._folder), "-a", "127.0.0.1", "-p", str(self._port)]
         self._process = subprocess.Popen(
-            [self._program, *arguments],
+            [self._program, *arguments, *self._access],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -112,9 +114,11 @@ class NatsServer:
 
 
 @contextmanager
-def nats_process(program: str, folder: Path) -> Iterator[NatsServer]:
-    """Run a server on a free port, with its streams in a folder."""
-    server = NatsServer(program, folder)
+def nats_process(
+    program: str, folder: Path, user: str = "", password: str = ""
+) -> Iterator[NatsServer]:
+    """Run a server on a free port, with its streams in a folder and perhaps a user of its own."""
+    server = NatsServer(program, folder, user, password)
     server.start()
     try:
         yield server

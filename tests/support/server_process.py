@@ -20,18 +20,25 @@ _KEPT_LOG_LINES = 2000
 
 
 class ServerProcess:
-    """A running `maskwire serve`; its log is JSON lines, of which the latest are kept."""
+    """A running `maskwire serve`; its log is JSON lines, of which the latest are kept.
+
+    Attributes:
+        log: These lines, of standard error.
+        output: A file with all of standard output.
+    """
 
     def __init__(self, settings_file: Path) -> None:
         environment = {**os.environ, "MASKWIRE_CONFIG": str(settings_file), "PYTHONUNBUFFERED": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "maskwire_client.cli", "serve"],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self.output = settings_file.with_name("stdout.txt")
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "maskwire_client.cli", "serve"],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
         self.log: deque[str] = deque(maxlen=_KEPT_LOG_LINES)
         self.address = ""
         self.metrics_port = 0

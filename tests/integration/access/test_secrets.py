@@ -1,0 +1,136 @@
+"""Every secret that a server can have, used well and badly: none of them is ever shown."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from pydantic import SecretStr
+
+from maskwire_client import Client, Tls
+from maskwire_server.domain.identity import Credentials
+from maskwire_server.settings import Settings, SettingsError
+from tests.support.secret_search import leaks
+from tests.support.secretive_server import Shown, show_everything
+
+SECRET = "correct-horse/battery+staple-7"
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Shown:
+    return asyncio.run(show_everything(tmp_path_factory.mktemp("secrets")))
+
+
+def test_no_secret_is_shown_anywhere(shown: Shown):
+    assert list(leaks(shown.secrets, shown.texts)) == []
+
+
+def test_every_secret_was_in_use(shown: Shown):
+    used = {"API key", "token", "private key", "webhook secret", "collector header"}
+    assert shown.served >= used | {"S3 secret key", "NATS password", "NATS user"}
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("standard error", '"level": "debug"'),
+        ("metrics page", "grpc_server_handled_total"),
+        ("spans", "JobService/SubmitJob"),
+        ("job records", "jobs/"),
+        ("error of wrong credentials", "not valid"),
+        ("error of a store that is gone", "STORAGE_UNAVAILABLE"),
+        ("error of a broker that is gone", "JOBS_UNAVAILABLE"),
+        ("maskwire config --config", "nats://**********@127.0.0.1"),
+        ("maskwire config --json", '"**********"'),
+        ("maskwire doctor --config", "file store"),
+        ("doctor of a broker that refuses", "keeps the jobs does not answer"),
+        ("serve with another MASKWIRE_WEBHOOKS__SECRET", "webhook secret is not"),
+        ("serve with another MASKWIRE_TRACING__HEADERS", "key=value"),
+        ("serve with another MASKWIRE_STORAGE__URL", "storage.url"),
+    ],
+)
+def test_what_was_looked_through_says_what_it_should(shown: Shown, place: str, words: str):
+    assert words in shown.texts[place], shown.texts[place][:2000]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"failed: {SECRET} is wrong",
+        base64.b64encode(f"user:{SECRET}".encode()).decode(),
+        base64.urlsafe_b64encode(f"ab{SECRET}cd".encode()).decode(),
+        SECRET.encode().hex(),
+        quote(SECRET, safe=""),
+        SECRET[:14] + "...",
+    ],
+)
+def test_the_search_finds_a_secret_however_it_is_written(text: str):
+    assert list(leaks({"one": SECRET}, {"there": f"before {text} after"}))
+    assert not list(leaks({"one": SECRET}, {"there": "before and after"}))
+
+
+def secret_settings(value: str) -> dict[str, dict[str, object]]:
+    """Return all settings that hold secrets, set to one."""
+    url = f"nats://user:{quote(value, safe='')}@host:1"
+    return {
+        "jobs": {"nats_url": url},
+        "storage": {"secret_access_key": value, "endpoint": url, "url": url.replace("nats", "s3")},
+        "webhooks": {"secret": value},
+        "models": {"hub_token": value},
+        "tracing": {"headers": value, "endpoint": url.replace("nats", "http")},
+        "auth": {"token_key_set": url.replace("nats", "https")},
+    }
+
+
+def test_settings_show_no_secret(tmp_path: Path):
+    settings = Settings.read(**secret_settings(SECRET))
+    groups = {name: getattr(settings, name) for name in Settings.model_fields}
+    texts = {name: f"{group!r} {group!s}" for name, group in groups.items()}
+    texts |= {
+        f"JSON of {name}": json.dumps(one.model_dump(mode="json")) for name, one in groups.items()
+    }
+    texts["all"] = f"{settings!r} {settings!s}"
+    assert list(leaks({"one": SECRET}, texts)) == []
+    # A worker's child, which is told through a pipe, has them.
+    assert list(leaks({"one": SECRET}, {"to_json": settings.to_json().decode()}))
+    assert Settings.from_json(settings.to_json()).model_dump() == settings.model_dump()
+
+
+def test_every_setting_that_sounds_secret_is_one():
+    """A new setting that holds a secret must be a `SecretStr`."""
+    words = {"secret", "token", "password", "headers", "credentials"}
+    told = {"token_issuer", "token_audience", "token_key_set", "token_tenant_claim"}
+    told |= {"token_scope_claim", "token_ca_file", "token_refresh_interval_s"}
+    told |= {"nats_credentials"}  # a file's name
+    for group, info in Settings.model_fields.items():
+        for name, one in getattr(info.annotation, "model_fields", {}).items():
+            if words & set(name.split("_")) and name not in told:
+                assert SecretStr in getattr(one.annotation, "__args__", ()), f"{group}.{name}"
+
+
+@pytest.mark.parametrize("group", ["webhooks", "models", "storage", "tracing"])
+def test_errors_of_settings_show_no_value(group: str):
+    names = {"webhooks": "secret", "models": "hub_token", "storage": "url", "tracing": "headers"}
+    wrong = SECRET if group == "storage" else [SECRET]
+    with pytest.raises(SettingsError, match=names[group]) as caught:
+        Settings.read(**{group: {names[group]: wrong}})
+    told = f"{caught.value} {caught.value.__cause__}"
+    assert list(leaks({"one": SECRET}, {"error": told})) == []
+
+
+def test_classes_that_hold_credentials_do_not_show_them():
+    with Client(
+        "localhost:1", api_key=SECRET, tls=Tls(client_key=SECRET.encode(), client_certificate=b"x")
+    ) as client:
+        held = [
+            client,
+            *vars(client).values(),
+            Credentials(SECRET),
+            Tls(client_key=SECRET.encode()),
+        ]
+        texts = {type(one).__name__: f"{one!r} {one!s}" for one in held}
+    assert list(leaks({"one": SECRET}, texts)) == []
