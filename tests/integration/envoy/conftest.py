@@ -19,10 +19,10 @@ from tests.support.tools import tool
 
 SERVERS = 3
 PIXELS = 128 * 96
-KEPT_EMBEDDINGS = 30
+KEPT_EMBEDDINGS = 40
 """Of the embedded default and of a `picture`: two thirds of those that the test of hashing asks
 about. Which images are whose hangs on the servers' free ports: one server of three having more
-than 30 of 45 is a chance of 1 in 10,000."""
+than 40 of 60 is a chance of 1 in a million."""
 
 
 def picture(number: int) -> bytes:
