@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from .setting_groups.access import AuthSettings, QuotaSettings, TenantQuotaSettings, TlsSettings
+from .setting_groups.decoding import DecodingSettings
 from .setting_groups.keeping import (
     JobSettings,
     StorageSettings,
@@ -49,6 +50,7 @@ __all__ = [
     "AuthSettings",
     "BucketSettings",
     "CacheSettings",
+    "DecodingSettings",
     "GrpcSettings",
     "HttpsSettings",
     "JobSettings",
@@ -107,6 +109,8 @@ class Settings(BaseSettings):
     """What is kept between calls."""
     limits: LimitSettings = LimitSettings()
     """Bounds on what is accepted."""
+    decoding: DecodingSettings = DecodingSettings()
+    """Decoding of untrusted files in child processes."""
     sessions: SessionSettings = SessionSettings()
     """Live sessions."""
     video: VideoSettings = VideoSettings()

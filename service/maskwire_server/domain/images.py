@@ -187,14 +187,25 @@ def parse_data_uri(uri: str, limits: ImageLimits, *, field: str = "image.uri") -
         raise invalid_field(field, "must hold well-formed base64") from None
 
 
-def _open(data: bytes, limits: ImageLimits, field: str) -> tuple[ImageFile, ImageHeader]:
-    """Read and check a header; no pixel is decoded yet."""
+def check_file(data: bytes, limits: ImageLimits, field: str) -> ImageFormat:
+    """Check what can be told of an untrusted file without parsing it, and return its format.
+
+    Raises:
+        MaskwireError: `INVALID_ARGUMENT` where it is empty, of a format that is not accepted, or a
+            JPEG of far too many scans; `PAYLOAD_TOO_LARGE`.
+    """
     if not data:
         raise invalid_field(field, "must not be empty")
     check_bytes(len(data), limits, field)
     image_format = identify_format(data, field=field)
     if image_format is ImageFormat.JPEG and data.count(_START_OF_SCAN) > _MAX_JPEG_SCANS:
         raise invalid_field(field, f"must have at most {_MAX_JPEG_SCANS} scans")
+    return image_format
+
+
+def _open(data: bytes, limits: ImageLimits, field: str) -> tuple[ImageFile, ImageHeader]:
+    """Read and check a header; no pixel is decoded yet."""
+    image_format = check_file(data, limits, field)
     try:
         image = _PLUGINS[image_format](io.BytesIO(data))
     except DecompressionBombError as error:  # GIF and WebP check as they open

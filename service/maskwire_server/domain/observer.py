@@ -84,6 +84,9 @@ class Observer(Protocol):
         `gave_up` beside it when it was the last.
         """
 
+    def decoder_ended(self, reason: str) -> None:
+        """Report that a decoding child ended: `recycled`, `crashed`, `memory`, `time`, `nonsense`."""
+
     def batch_decoded(self, model: str, objects: int) -> None:
         """Report how many objects one decoder call served."""
 

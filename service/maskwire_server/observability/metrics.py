@@ -124,6 +124,13 @@ class Metrics(KeepingMetrics, ProcessMetrics):
             "maskwire_cache_entries", "Entries that a cache holds.", ("cache",)
         )
         self._videos = gauge("maskwire_videos", "Stored videos that are in work now.")
+        self._decoder_ends = counter(
+            "maskwire_decoder_restarts",
+            "Decoding child processes that ended, by reason; the next file starts another.",
+            ("reason",),
+        )
+        for reason in ("crashed", "memory", "time", "nonsense"):
+            self._decoder_ends.labels(reason)
         self._batches = histogram(
             "maskwire_decode_batch_objects",
             "Objects that one call of a mask decoder served.",
@@ -229,6 +236,10 @@ class Metrics(KeepingMetrics, ProcessMetrics):
     def batch_decoded(self, model: str, objects: int) -> None:
         """Record the size of a decoder's batch."""
         self._batches.labels(model).observe(objects)
+
+    def decoder_ended(self, reason: str) -> None:
+        """Count a decoding child that ended."""
+        self._decoder_ends.labels(reason).inc()
 
     def sessions_limited(self, most: int) -> None:
         """Record the most live sessions that are taken."""

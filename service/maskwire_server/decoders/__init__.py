@@ -1,0 +1,21 @@
+"""Decoding of untrusted files in child processes with limits, so that no file harms the server.
+
+`pool` is what the server calls, `videos` a video that it opened; `child_handle` is one child as
+they see it, and `nursery_handle` the process that all are forked from. `nursery` is that process,
+`child` what a fork of it does, and `confinement` what is taken from it first. `messages` is what
+both sides say to each other.
+
+What a child has: numpy, OpenCV, Pillow and PyAV, loaded before the fork (64 MB resident, nearly all
+of it shared); one socket to the server; one memory file, in which encoded bytes come and pixels go;
+for a video the file itself. What it has not: an environment, other descriptors, threads, processes,
+the network, the file system, more memory and processor time than the limits say. Most is held by
+the kernel's own filter of system calls (seccomp), which needs no privilege and works under the
+runtime's default filter in containers, without capabilities and on a read-only file system; where
+the kernel or the architecture has none, the server says so once in its log and the limits alone
+hold. Memory files are anonymous (memfd): `/dev/shm` is not used, and what they hold counts as the
+container's memory.
+
+A child serves one file after the other, of several tenants too: one that a file took over could
+read what is left of files before it and change the pixels of those after it, until it is recycled.
+`decoding.recycle_after = 1` has one child for each file.
+"""
