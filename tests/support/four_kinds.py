@@ -135,6 +135,7 @@ class Recorder:
     def __init__(self):
         self.counts: Counter = Counter()
         self.errors: Counter = Counter()
+        self.quotas: Counter = Counter()
         self._ended = asyncio.Semaphore(0)
 
     def call_started(self, *method):
@@ -147,6 +148,9 @@ class Recorder:
 
     def error_answered(self, code):
         self.errors[code] += 1
+
+    def quota_refused(self, limit):
+        self.quotas[limit] += 1
 
     def message_received(self, *method):
         self.counts["received", *method] += 1

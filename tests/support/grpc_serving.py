@@ -16,11 +16,13 @@ from maskwire_server.transport.interceptors.pipeline import CallPipeline, Interc
 
 @asynccontextmanager
 async def serving(
-    interceptors: Sequence[Interceptor], *services: tuple[Callable[..., None], object]
+    interceptors: Sequence[Interceptor],
+    *services: tuple[Callable[..., None], object],
+    **limits: float,
 ) -> AsyncIterator[grpc.aio.Channel]:
     """Serve `(add_X_to_server, servicer)` pairs behind the interceptors; yield a channel."""
     server = grpc.aio.server(
-        interceptors=[CallPipeline(interceptors)], options=[("grpc.so_reuseport", 0)]
+        interceptors=[CallPipeline(interceptors, **limits)], options=[("grpc.so_reuseport", 0)]
     )
     for add_to_server, servicer in services:
         add_to_server(servicer, server)

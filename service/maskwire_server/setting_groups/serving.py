@@ -28,6 +28,9 @@ class GrpcSettings(SettingGroup):
     """Longest time that calls in flight may take to finish at shutdown, in seconds."""
     max_stall_s: float = Field(default=60.0, gt=0)
     """Longest time that a stream waits for a client that does not read, in seconds."""
+    max_request_s: float = Field(default=120.0, gt=0)
+    """Longest time that the message of a call with one request takes to come, in seconds; sessions
+    and uploads have limits of their own (sessions.idle_timeout_s, storage.upload_idle_s)."""
     enable_reflection: bool = True
     """Serve gRPC reflection, so that tools can list and call methods."""
     enable_channelz: bool = False

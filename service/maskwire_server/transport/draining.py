@@ -26,7 +26,7 @@ async def drain_requests(call: Call) -> None:
     while drained < _MAX_BYTES and (left := end - loop.time()) > 0:
         # The read is left alone when it does not end in time: one that is cancelled leaks.
         reading = asyncio.ensure_future(call.context.read())
-        reading.add_done_callback(_look_at_failure)
+        reading.add_done_callback(look_at_failure)
         done, _ = await asyncio.wait((reading,), timeout=min(left, _IDLE_S))
         if not done:
             return
@@ -36,6 +36,7 @@ async def drain_requests(call: Call) -> None:
         drained += len(message)
 
 
-def _look_at_failure(reading: asyncio.Future[object]) -> None:
+def look_at_failure(reading: asyncio.Future[object]) -> None:
+    """Take note of how a read ended that nobody waits for any more."""
     if not reading.cancelled():
         reading.exception()

@@ -164,6 +164,7 @@ def build_server(
             ValidationInterceptor(validator, exempt_paths=_IN_BAND_PATHS),
         ],
         max_stall_s=settings.grpc.max_stall_s,
+        max_request_s=settings.grpc.max_request_s,
     )
     server = grpc.aio.server(
         interceptors=[pipeline], options=list(_channel_options(settings.grpc).items())

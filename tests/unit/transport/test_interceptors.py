@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import nullcontext
 from typing import Any
 
 import grpc
@@ -19,10 +20,15 @@ from grpc_status import rpc_status
 from maskwire.v1 import (
     model_pb2,
     model_pb2_grpc,
+    segmentation_pb2_grpc,
 )
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
+from maskwire_server.domain.fair_door import FairDoor
+from maskwire_server.domain.fair_queue import current_share
 from maskwire_server.domain.identity import OPEN_ACCESS
+from maskwire_server.domain.quotas import CallAllowance, CallQuotas, TenantQuota, TenantQuotas
 from maskwire_server.observability.metrics import Metrics
+from maskwire_server.quotas.token_buckets import TokenBuckets
 from maskwire_server.transport.calls import current_caller
 from maskwire_server.transport.errors import INTERNAL_MESSAGE
 from maskwire_server.transport.interceptors.access_log import AccessLogInterceptor
@@ -31,6 +37,7 @@ from maskwire_server.transport.interceptors.authentication import Authentication
 from maskwire_server.transport.interceptors.deadlines import DeadlineInterceptor
 from maskwire_server.transport.interceptors.error_translation import ErrorInterceptor
 from maskwire_server.transport.interceptors.metrics import MetricsInterceptor
+from maskwire_server.transport.interceptors.quotas import QuotaInterceptor
 from maskwire_server.transport.interceptors.request_id import RequestIdInterceptor
 from maskwire_server.transport.interceptors.validation import ValidationInterceptor
 from maskwire_server.transport.validation import RequestValidator
@@ -41,6 +48,7 @@ from tests.support.four_kinds import (
     fail,
     finish,
     pairs,
+    raw_call,
     start,
 )
 from tests.support.grpc_serving import detail, reason, serving
@@ -337,3 +345,90 @@ async def test_each_call_has_one_access_line_at_a_level_that_fits(code, level):
     assert line["code"] in ("INVALID_ARGUMENT", "RESOURCE_EXHAUSTED")
     assert line["duration_ms"] >= 0
     assert line["peer"].startswith("ipv4:127.0.0.1")
+
+
+def _quotas(**quota: Any) -> QuotaInterceptor:
+    return QuotaInterceptor(CallQuotas(TenantQuotas(TenantQuota(**quota)), TokenBuckets()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_call_over_the_rate_is_refused_with_the_limit_and_when_to_come_back(kind):
+    recorder = Recorder()
+    interceptors = [
+        MetricsInterceptor(recorder),
+        ErrorInterceptor(),
+        AuthenticationInterceptor(OPEN_ACCESS),
+        _quotas(calls=CallAllowance(calls_per_minute=1, burst=1)),
+    ]
+    async with serving(interceptors, *pairs(Services())) as channel:
+        await finish(start(channel, kind), kind)
+        error = await fail(start(channel, kind, silent=True), kind)
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert reason(error) == "QUOTA_EXCEEDED"
+    assert detail(error, error_details_pb2.RetryInfo).retry_delay.seconds >= 50
+    [violation] = detail(error, error_details_pb2.QuotaFailure).violations
+    assert (violation.subject, violation.quota_id, violation.quota_value) == (
+        "tenant:anonymous",
+        "quotas.calls_per_minute",
+        1,
+    )
+    await recorder.codes(kind, calls=2)
+    assert recorder.quotas == {"quotas.calls_per_minute": 1}
+    # The request of the refused call was not even read.
+    assert recorder.messages("received", kind) == {"client_stream": 2, "bidi_stream": 2}.get(
+        kind, 1
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_calls_and_streams_count_for_as_long_as_they_last(kind):
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold():
+        begun.set()
+        await go_on.wait()
+
+    interceptors = [
+        ErrorInterceptor(),
+        AuthenticationInterceptor(OPEN_ACCESS),
+        _quotas(concurrent_calls=1),
+    ]
+    async with serving(interceptors, *pairs(Services(hold))) as channel:
+        first = asyncio.ensure_future(finish(start(channel, kind), kind))
+        await begun.wait()
+        error = await fail(start(channel, "unary"), "unary")
+        [violation] = detail(error, error_details_pb2.QuotaFailure).violations
+        assert violation.quota_id == "quotas.concurrent_calls"
+        go_on.set()
+        await first
+        assert await finish(start(channel, "unary"), "unary")
+
+
+async def test_work_is_for_the_account_of_the_calls_tenant():
+    seen = []
+
+    async def look():
+        seen.append(current_share.get())
+
+    interceptors = [AuthenticationInterceptor(OPEN_ACCESS), _quotas(weight=2.5)]
+    async with serving(interceptors, *pairs(Services(look))) as channel:
+        await finish(start(channel, "unary"), "unary")
+    assert [(one.tenant, one.weight) for one in seen] == [("", 2.5)]
+
+
+async def test_only_calls_to_devices_pass_the_door():
+    door = FairDoor("device_calls", 1, Metrics())
+    interceptors = [ErrorInterceptor(), AdmissionInterceptor(10, Metrics(), door)]
+    segmenting = (
+        segmentation_pb2_grpc.add_SegmentationServiceServicer_to_server,
+        segmentation_pb2_grpc.SegmentationServiceServicer(),
+    )
+    path = "/maskwire.v1.SegmentationService/SegmentImage"
+    async with serving(interceptors, segmenting, *pairs(Services())) as channel:
+        # Nothing implements it here, which shows that it was let in.
+        for is_full, expected in ((False, "UNIMPLEMENTED"), (True, "OVERLOADED")):
+            with door.enter() if is_full else nullcontext(), pytest.raises(grpc.RpcError) as end:
+                await raw_call(channel, path, b"")
+            assert reason(end.value) == expected
+        with door.enter():
+            assert await finish(start(channel, "unary"), "unary")

@@ -191,3 +191,17 @@ async def test_interceptors_run_from_the_outermost_to_the_innermost():
     async with serving([Noting("a"), Noting("b")], *pairs(Services())) as channel:
         await finish(start(channel, "server_stream"), "server_stream")
     assert order == ["a before", "b before", "b after", "a after"]
+
+
+@pytest.mark.parametrize("kind", ["unary", "server_stream"])
+async def test_a_request_that_does_not_come_is_not_waited_for(kind):
+    method = {"unary": "ModelService/GetModel", "server_stream": "VideoService/TrackVideo"}[kind]
+    services = Services()
+    async with serving([ErrorInterceptor()], *pairs(services), max_request_s=0.05) as channel:
+        # On the wire a call of any kind may begin without its message.
+        silent: Any = channel.stream_stream(f"/maskwire.v1.{method}")(timeout=600)
+        assert await silent.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert "grpc.max_request_s" in await silent.details()
+        # And a message in time is taken.
+        assert await finish(start(channel, kind, timeout=600), kind)
+    assert services.ended.is_set()

@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError, Message
 
 from ...domain.errors import ErrorCode, MaskwireError
 from ..calls import UNKNOWN_METHOD, Call, Method, ServicerContext, is_infrastructure
-from ..draining import drain_requests
+from ..draining import drain_requests, look_at_failure
 
 Proceed = Callable[[], Awaitable[Any]]
 """Runs what is further in; gives the response of a unary one, None for a stream."""
@@ -57,14 +57,22 @@ class _Target:
 class CallPipeline(grpc.aio.ServerInterceptor):
     """Runs interceptors around every call but those of gRPC's own services."""
 
-    def __init__(self, interceptors: Sequence[Interceptor], *, max_stall_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        interceptors: Sequence[Interceptor],
+        *,
+        max_stall_s: float = 60.0,
+        max_request_s: float = 120.0,
+    ) -> None:
         """Take the interceptors, the outermost first.
 
         Args:
             interceptors: What runs around every call.
             max_stall_s: A stream whose client takes no message for so long is ended.
+            max_request_s: A call with one request whose message takes longer to come is ended.
         """
         self._max_stall_s = max_stall_s
+        self._max_request_s = max_request_s
         self._around = [one for one in interceptors if _overrides(one, "intercept")]
         self._on_request = [one for one in interceptors if _overrides(one, "request_received")]
         self._on_response = [one for one in interceptors if _overrides(one, "response_made")]
@@ -150,11 +158,33 @@ class CallPipeline(grpc.aio.ServerInterceptor):
     async def _requests(self, call: Call, target: _Target) -> Message | AsyncIterator[Message]:
         if target.method.streams_requests:
             return self._read_stream(call, target)
-        raw = await call.context.read()
+        raw = await self._read_once(call)
         if raw is grpc.aio.EOF:
             await _let_cancellation_arrive()
             raise MaskwireError(ErrorCode.INVALID_ARGUMENT, "the request message is missing")
         return self._parse(call, target, raw)
+
+    async def _read_once(self, call: Call) -> Any:
+        """Return the message of a call that has one, if it comes in time.
+
+        A client that announces a call and sends nothing, or a byte at a time, would keep its place
+        for as long as it likes. Deadlines that are shorter end it as well, and cost less.
+        """
+        limit_s = self._max_request_s
+        # Typed as a number in the stubs, None where the client set no deadline.
+        remaining_s: float | None = call.context.time_remaining()
+        if call.method.kind == "unary" and (remaining_s is None or remaining_s <= limit_s):
+            return await call.context.read()
+        # The read is left alone when it does not end in time: one that is cancelled leaks.
+        reading = asyncio.ensure_future(call.context.read())
+        reading.add_done_callback(look_at_failure)
+        done, _ = await asyncio.wait((reading,), timeout=limit_s)
+        if not done:
+            raise MaskwireError(
+                ErrorCode.DEADLINE_EXCEEDED,
+                f"the request did not come within {limit_s:g} s (grpc.max_request_s)",
+            )
+        return reading.result()
 
     async def _read_stream(self, call: Call, target: _Target) -> AsyncIterator[Message]:
         while (raw := await call.context.read()) is not grpc.aio.EOF:
