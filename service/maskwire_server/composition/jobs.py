@@ -150,7 +150,14 @@ def input_reader(settings: Settings, shared: SharedParts) -> InputReader:
         max_objects=settings.reconstruction.max_objects,
         max_geometry_bytes=settings.reconstruction.max_geometry_bytes,
     )
-    return InputReader(shared.images, shared.stores.files, shared.pixels, limits, shared.sources)
+    return InputReader(
+        shared.images,
+        shared.stores.files,
+        shared.pixels,
+        limits,
+        shared.sources,
+        shared.decoder,
+    )
 
 
 def _start_webhooks(

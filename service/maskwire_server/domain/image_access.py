@@ -16,13 +16,13 @@ from .caches import ByteBudgetCache, SingleFlightCache
 from .engine import ImageEmbedding
 from .errors import ErrorCode, MaskwireError
 from .executor import BoundedExecutor, Completed
+from .file_decoder import FileDecoder, InProcessDecoder
 from .files.store import FILE_NAME_PREFIX, FileStore
 from .geometry import ImageSize
 from .images import (
     ImageFormat,
     ImageLimits,
     check_bytes,
-    decode_image,
     identify_format,
     image_digest,
     parse_data_uri,
@@ -117,11 +117,13 @@ class ImageAccess:
         image_budget_bytes: int,
         files: FileStore | None = None,
         sources: RemoteSources | None = None,
+        decoder: FileDecoder | None = None,
     ) -> None:
         self._files = files
         self._sources = sources
         self._pixels = pixel_executor
         self._limits = limits
+        self._decoder = decoder or InProcessDecoder()
         self._observer = observer
         self._images: ByteBudgetCache[tuple[str, str], bytes] = ByteBudgetCache(
             "image", image_budget_bytes, len, observer
@@ -139,6 +141,11 @@ class ImageAccess:
     def limits(self) -> ImageLimits:
         """The limits that images are accepted by."""
         return self._limits
+
+    @property
+    def decoder(self) -> FileDecoder:
+        """What decodes the images."""
+        return self._decoder
 
     async def locate(self, source: ImageSource, caller: Caller) -> LocatedImage:
         """Return the digest of the image, and its bytes where the source has them.
@@ -164,7 +171,7 @@ class ImageAccess:
             MaskwireError: As `embedding`.
         """
         data = self._bytes_of(image, caller)
-        decoded = await self._pixels.run(lambda: decode_image(data, self._limits))
+        decoded = await self._pixels.run(lambda: self._decoder.image(data, self._limits))
         return LocatedImage(image.digest, data, decoded)
 
     async def embedding(
@@ -219,7 +226,7 @@ class ImageAccess:
             return FrameImage(located.digest, data, held.info.size, None, held, 0.0, 0.0)
         data = self._bytes_of(located, caller)
         decoded = await self._pixels.run(
-            lambda: decode_image(data, self._limits, field="frame.image.data"),
+            lambda: self._decoder.image(data, self._limits, field="frame.image.data"),
             is_refusable=False,
         )
         height, width = decoded.value.shape[:2]

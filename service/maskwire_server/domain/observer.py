@@ -85,7 +85,9 @@ class Observer(Protocol):
         """
 
     def decoder_ended(self, reason: str) -> None:
-        """Report that a decoding child ended: `recycled`, `crashed`, `memory`, `time`, `nonsense`."""
+        """Report that a decoding child ended: `recycled`, `crashed`, `memory`, `time` (too much) or
+        `nonsense`, for an answer that makes no sense.
+        """
 
     def batch_decoded(self, model: str, objects: int) -> None:
         """Report how many objects one decoder call served."""

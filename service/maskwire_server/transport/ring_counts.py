@@ -1,8 +1,8 @@
 """Counts the rings of all polygon masks of a request before anything walks through them one by one.
 
 A ring takes 28 bytes of a message, but 0.5 µs of the contract's rules and 6 µs to be read, and both
-happen on the event loop: a million rings in 27 MiB would stop the server for 7 s. The lists that the
-contract bounds one by one (polygons of a mask, holes of a polygon) multiply.
+happen on the event loop: a million rings in 27 MiB would stop the server for 7 s. The lists that
+the contract bounds one by one (polygons of a mask, holes of a polygon) multiply.
 """
 
 from __future__ import annotations

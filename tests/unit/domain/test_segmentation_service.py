@@ -81,7 +81,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         files.append(len(data))
         return decode_image(data, *arguments, **options)
 
-    monkeypatch.setattr("maskwire_server.domain.image_access.decode_image", counting)
+    monkeypatch.setattr("maskwire_server.domain.file_decoder.decode_image", counting)
     return files
 
 

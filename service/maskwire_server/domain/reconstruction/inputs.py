@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import ErrorCode, MaskwireError, invalid_field, too_large
 from ..executor import BoundedExecutor
+from ..file_decoder import FileDecoder, InProcessDecoder
 from ..files.store import FILE_NAME_PREFIX, FileStore
 from ..geometry import Box, ImageSize
 from ..image_access import ImageAccess, LocatedImage
@@ -25,7 +26,7 @@ from ..segmentation import Caller, ImageInfo, ImageSource
 from .arrays import NPY_SIGNATURE, ZIP_SIGNATURE
 from .engine import BodyScene, ObjectScene
 from .geometry import Intrinsics
-from .point_maps import PNG_SIGNATURE, check_points, read_depth_map, read_point_map
+from .point_maps import PNG_SIGNATURE, check_points
 from .requests import (
     ArraySource,
     BodiesRequest,
@@ -94,7 +95,9 @@ class InputReader:
         pixel_executor: BoundedExecutor,
         limits: InputLimits,
         sources: RemoteSources | None = None,
+        decoder: FileDecoder | None = None,
     ) -> None:
+        self._decoder = decoder or InProcessDecoder()
         self._sources = sources
         self._images = images
         self._files = files
@@ -200,13 +203,15 @@ class InputReader:
             return None
         data = await self._array(geometry.source, caller)
         field, most = geometry.source.field, self._limits.max_geometry_bytes
+        decoder = self._decoder
         if isinstance(geometry, PointMapSource):
-            read = await self._pixels.run(lambda: read_point_map(data, size, field, most))
+            read = await self._pixels.run(partial(decoder.point_map, data, size, field, most))
             return ReadGeometry(data, read.value, None)
         depth = geometry
-        read = await self._pixels.run(
-            lambda: read_depth_map(data, size, depth.intrinsics, depth.unit_m, field, most)
+        reading = partial(
+            decoder.depth_map, data, size, depth.intrinsics, depth.unit_m, field, most
         )
+        read = await self._pixels.run(reading)
         return ReadGeometry(data, read.value, depth.intrinsics)
 
     async def _array(self, source: ArraySource, caller: Caller) -> bytes:

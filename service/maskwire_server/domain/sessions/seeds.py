@@ -10,8 +10,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ..errors import ErrorCode, MaskwireError
+from ..file_decoder import FileDecoder
 from ..geometry import ImageSize
-from ..images import ImageLimits, decode_image
+from ..images import ImageLimits
 from ..logits import MaskLogits
 from ..masks import EncodedRle
 from ..pictures import PictureFormat, encode_picture
@@ -88,19 +89,22 @@ class SeedKeeper:
         self._frames.clear()
         self._seen.clear()
 
-    def content(self, size: ImageSize, limits: ImageLimits, max_bytes: int) -> SeedContent:
+    def content(
+        self, size: ImageSize, limits: ImageLimits, max_bytes: int, decoder: FileDecoder
+    ) -> SeedContent:
         """Make what a snapshot holds; blocks for some milliseconds an object.
 
         Args:
             size: Size of the frames.
             limits: What the frames were accepted by.
             max_bytes: Most bytes of all frames and masks; the oldest frames are left out first.
+            decoder: Decodes frames that are to be made smaller.
 
         Raises:
             MaskwireError: `PAYLOAD_TOO_LARGE` where not even the last frame fits.
         """
         numbers = sorted(self._frames)
-        encoded = {number: _compact(self._frames[number], limits) for number in numbers}
+        encoded = {number: _compact(self._frames[number], limits, decoder) for number in numbers}
         masks = {
             object_id: EncodedRle(encode_rle(seen.logits.to_bitmap(size)), size)
             for object_id, seen in self._seen.items()
@@ -129,8 +133,8 @@ class SeedKeeper:
         self._frames = {number: self._frames[number] for number in needed}
 
 
-def _compact(data: bytes, limits: ImageLimits) -> bytes:
+def _compact(data: bytes, limits: ImageLimits, decoder: FileDecoder) -> bytes:
     if len(data) <= _LARGE_FRAME_BYTES:
         return data
-    jpeg = encode_picture(decode_image(data, limits), PictureFormat.JPEG, _JPEG_QUALITY)
+    jpeg = encode_picture(decoder.image(data, limits), PictureFormat.JPEG, _JPEG_QUALITY)
     return min(data, jpeg, key=len)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from ..concept_tracking import ConceptTracker
 from ..engine import ModelDescription
@@ -259,10 +260,14 @@ class SessionState:
         frames: tuple[bytes, ...] = ()
         objects: tuple[SnapshotObject, ...] = ()
         if size is not None:
-            content = await self._pixels.run(
-                lambda: self._seeds.content(size, self._images.limits, self._limits.max_seed_bytes),
-                is_refusable=False,
+            make = partial(
+                self._seeds.content,
+                size,
+                self._images.limits,
+                self._limits.max_seed_bytes,
+                self._images.decoder,
             )
+            content = await self._pixels.run(make, is_refusable=False)
             frames, objects = content.value.frames, content.value.objects
         return Snapshot(
             model=self._model.description.name,

@@ -28,8 +28,8 @@ from ..tracked_masks import ObjectHistory
 from ..tracking import ObjectSighting, ObjectTracker, TrackingEngine, TrackingLimits
 from .found_ids import FoundIds
 from .masks import DrawnMasks, MaskFinisher
+from .opened import OpenedVideo, VideoPicture
 from .plan import FrameSupply, TrackPass, gather_concepts, number_prompts, plan_tracking
-from .reader import VideoPicture, VideoReader
 from .requests import TrackedFrame, TrackEvent, TrackProgress, TrackVideoRequest
 from .writer import OverlayVideoWriter
 
@@ -97,7 +97,7 @@ class TrackRun:
         request: TrackVideoRequest,
         model: ServedModel,
         engine: TrackingEngine,
-        reader: VideoReader,
+        reader: OpenedVideo,
         pixel_executor: BoundedExecutor,
         observer: Observer,
         limits: TrackLimits,
@@ -360,5 +360,5 @@ def _is_negative(prompt: Prompt) -> bool:
     return isinstance(prompt.content, BoxPrompt) and not prompt.content.is_positive
 
 
-def _supply(reader: VideoReader) -> FrameSupply:
+def _supply(reader: OpenedVideo) -> FrameSupply:
     return FrameSupply(reader.info.frame_count, reader.readable_frames, reader.is_whole)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from datetime import timedelta
-from functools import partial
 
 from ..errors import ErrorCode, MaskwireError, invalid_field
 from ..executor import BoundedExecutor
+from ..file_decoder import FileDecoder, InProcessDecoder
 from ..files.store import FileStore, StoredFile
 from ..grouping import prompt_kinds
 from ..models import ModelRegistry, ServedModel
@@ -21,7 +21,8 @@ from ..remote_sources import RemoteSources
 from ..segmentation import Caller
 from ..tracking import TrackingEngine
 from .access import VideoAccess
-from .reader import VideoLimits, VideoReader
+from .opened import OpenedVideo, VideoLimits
+from .opening import VideoOpening
 from .requests import TrackEvent, TrackSummary, TrackVideoRequest
 from .run import TrackLimits, TrackRun
 from .writer import OVERLAY_VIDEO_NAME, OVERLAY_VIDEO_TYPE
@@ -44,6 +45,7 @@ class VideoService:
         max_streams: int,
         files: FileStore | None = None,
         sources: RemoteSources | None = None,
+        decoder: FileDecoder | None = None,
     ) -> None:
         """Take what is needed.
 
@@ -56,6 +58,7 @@ class VideoService:
             max_streams: Most requests at a time, which bounds the memory of all.
             files: The store of uploaded files and of results; None where there is none.
             sources: Fetches videos from elsewhere; None where nothing is fetched.
+            decoder: Decodes videos; None decodes in this process.
         """
         self._models = models
         self._pixels = pixel_executor
@@ -65,6 +68,7 @@ class VideoService:
         self._max_streams = max_streams
         self._files = files
         self._access = VideoAccess(files, pixel_executor, video_limits.max_bytes, sources)
+        self._decoder = decoder or InProcessDecoder()
         self._streams = 0
 
     async def track(
@@ -136,13 +140,14 @@ class VideoService:
             self._streams -= 1
             self._observer.videos_changed(self._streams)
 
-    async def _open(self, request: TrackVideoRequest, caller: Caller) -> VideoReader:
+    async def _open(self, request: TrackVideoRequest, caller: Caller) -> OpenedVideo:
         file, field = await self._access.open(request.video, caller)
-        opening = partial(VideoReader, file, self._video_limits, field=field)
+        opening = VideoOpening(self._decoder, file, self._video_limits, field)
         try:
-            return (await self._pixels.run(opening)).value
+            return (await self._pixels.run(opening.run)).value
         except BaseException:
-            file.close()
+            if (video := opening.abandon()) is not None:
+                await self._pixels.run(video.close, is_refusable=False)
             raise
 
     def _run(
@@ -150,7 +155,7 @@ class VideoService:
         request: TrackVideoRequest,
         model: ServedModel,
         engine: TrackingEngine,
-        reader: VideoReader,
+        reader: OpenedVideo,
     ) -> TrackRun:
         return TrackRun(
             request, model, engine, reader, self._pixels, self._observer, self._track_limits

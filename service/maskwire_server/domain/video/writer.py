@@ -20,7 +20,7 @@ from ..errors import too_large
 from ..geometry import ImageSize
 from ..overlay import OverlayOptions, render_overlay
 from ..packed_masks import PackedMask
-from .reader import VideoPicture
+from .opened import VideoPicture
 
 OVERLAY_VIDEO_TYPE = "video/mp4"
 """Media type of overlay videos."""
