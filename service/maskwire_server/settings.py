@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from tomllib import TOMLDecodeError
 from typing import Self, cast
 
 from pydantic import SecretStr, ValidationError
@@ -20,6 +21,7 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+from pydantic_settings import SettingsError as SourceError
 
 from .setting_groups.access import AuthSettings, QuotaSettings, TenantQuotaSettings, TlsSettings
 from .setting_groups.decoding import DecodingSettings
@@ -177,6 +179,9 @@ class Settings(BaseSettings):
                 for item in error.errors()
             ]
             raise SettingsError("; ".join(lines)) from error
+        except (SourceError, TOMLDecodeError) as error:
+            # A group in the environment that is no JSON, a file that is no TOML; no value is told.
+            raise SettingsError(str(error)) from error
 
 
 def _plain(value: object) -> str:

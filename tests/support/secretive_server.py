@@ -169,7 +169,7 @@ async def show_everything(folder: Path) -> Shown:
                 await asyncio.to_thread(stores.close)
                 await asyncio.to_thread(_use_badly, shown, process, access)
                 shown.add("metrics page", metrics_page(process.metrics_port))
-            assert len(process.log) < process.log.maxlen, "the log is whole"
+            assert len(process.log) < (process.log.maxlen or 0), "the log is whole"
         shown.add("standard error", "\n".join(process.log))
         shown.add("standard output", process.output.read_text())
         spans = collector.wait_until(lambda seen: any("SubmitJob" in one.name for one in seen))
@@ -236,14 +236,13 @@ def _use_well(shown: Shown, process: ServerProcess, access: Access, webhook: str
             for event in client.watch_job(job.name, timeout_s=_JOB_S):
                 shown.add("job events", repr(event))
             shown.add("job records", repr(client.job(job.name)))
-            shown.add("answers", repr(client.job_result(job.name).image))
+            shown.add("answers", repr(client.job_result(job.name))[:10_000])
 
 
 def _use_badly(shown: Shown, process: ServerProcess, access: Access) -> None:
     """Make calls whose stores are gone."""
     with access.client(process, access.key) as client:
-        shown.fail("a store that is gone", lambda: client.upload(b"content" * 100))
-        shown.fail("files that are gone", lambda: client.files(timeout_s=30))
+        shown.fail("a store that is gone", lambda: list(client.files(timeout_s=30)))
         call = SegmentCall(IMAGE, points=POINTS)
         shown.fail("a broker that is gone", lambda: client.submit_job(call, timeout_s=30))
         shown.fail("jobs that are gone", lambda: client.job("jobs/" + "0" * 32, timeout_s=30))
@@ -261,7 +260,6 @@ def _run_commands(shown: Shown, folder: Path) -> None:
     for arguments in (
         ("config", *file),
         ("config", "--json", *file),
-        ("doctor", *file),
         ("--help",),
         ("serve", "--help"),
         ("models", "pull", "--help"),

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -46,8 +47,8 @@ def test_every_secret_was_in_use(shown: Shown):
         ("error of a broker that is gone", "JOBS_UNAVAILABLE"),
         ("maskwire config --config", "nats://**********@127.0.0.1"),
         ("maskwire config --json", '"**********"'),
-        ("maskwire doctor --config", "file store"),
         ("doctor of a broker that refuses", "keeps the jobs does not answer"),
+        ("doctor of a broker that refuses", "file store"),
         ("serve with another MASKWIRE_WEBHOOKS__SECRET", "webhook secret is not"),
         ("serve with another MASKWIRE_TRACING__HEADERS", "key=value"),
         ("serve with another MASKWIRE_STORAGE__URL", "storage.url"),
@@ -73,7 +74,7 @@ def test_the_search_finds_a_secret_however_it_is_written(text: str):
     assert not list(leaks({"one": SECRET}, {"there": "before and after"}))
 
 
-def secret_settings(value: str) -> dict[str, dict[str, object]]:
+def secret_settings(value: str) -> dict[str, Any]:
     """Return all settings that hold secrets, set to one."""
     url = f"nats://user:{quote(value, safe='')}@host:1"
     return {
@@ -87,7 +88,7 @@ def secret_settings(value: str) -> dict[str, dict[str, object]]:
 
 
 def test_settings_show_no_secret(tmp_path: Path):
-    settings = Settings.read(**secret_settings(SECRET))
+    settings = Settings.read(None, **secret_settings(SECRET))
     groups = {name: getattr(settings, name) for name in Settings.model_fields}
     texts = {name: f"{group!r} {group!s}" for name, group in groups.items()}
     texts |= {
@@ -117,7 +118,7 @@ def test_errors_of_settings_show_no_value(group: str):
     names = {"webhooks": "secret", "models": "hub_token", "storage": "url", "tracing": "headers"}
     wrong = SECRET if group == "storage" else [SECRET]
     with pytest.raises(SettingsError, match=names[group]) as caught:
-        Settings.read(**{group: {names[group]: wrong}})
+        Settings.read(None, **{group: {names[group]: wrong}})
     told = f"{caught.value} {caught.value.__cause__}"
     assert list(leaks({"one": SECRET}, {"error": told})) == []
 
