@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import os
 import signal
 import socket
 import sys
 import traceback
+import warnings
 
 import cv2
 from PIL import AvifImagePlugin
@@ -22,11 +24,20 @@ from . import messages
 from .child import ChildLimits, run_child
 
 _MAX_DESCRIPTORS = 3
+# What decoding imports on its way; children cannot open files any more.
+_IMPORTED_LATER = (
+    *("PIL.ImageOps", "PIL.ImagePalette", "PIL.TiffImagePlugin"),
+    *("av.subtitles.stream", "numpy.ma"),
+    *("encodings.ascii", "encodings.cp437", "encodings.latin_1", "encodings.utf_16"),
+)
 
 
 def main() -> None:
     """Serve the server that started this process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal; the server drains and says when
+    warnings.simplefilter("ignore")
+    for module in _IMPORTED_LATER:
+        importlib.import_module(module)
     _use_one_thread()
     gc.freeze()
     _Nursery(socket.socket(fileno=int(sys.argv[-1]))).serve()

@@ -291,7 +291,8 @@ class VideoReader(OpenedVideo):
 
     def _picture(self, index: int, frame: VideoFrame) -> VideoPicture:
         width, height = self._stored_size.width_px, self._stored_size.height_px
-        pixels = frame.to_ndarray(format="rgb24", width=width, height=height)
+        # Another thread for colours would be waited for anyhow, and children may have none.
+        pixels = frame.to_ndarray(format="rgb24", width=width, height=height, threads=1)
         upright = np.rot90(pixels, self._quarter_turns)
         since_start = int(self._index.times[index] - self._index.times[0])
         time_s = since_start * float(self._stream.time_base or 0)
