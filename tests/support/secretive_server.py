@@ -278,8 +278,6 @@ def _run_commands(shown: Shown, folder: Path) -> None:
 def broken(shown: Shown) -> dict[str, str]:
     """Return settings that hold a secret and are wrong."""
     return {
-        "MASKWIRE_WEBHOOKS__SECRET": "whsec!" + shown.secrets["webhook secret"],
-        "MASKWIRE_TRACING__HEADERS": shown.secrets["collector header"] + ",=",
         "MASKWIRE_STORAGE__URL": f"https://x:{shown.secrets['S3 secret key']}@127.0.0.1/bucket",
         "MASKWIRE_STORAGE": f"{{ 'secret_access_key': '{shown.secrets['S3 secret key']}' }}",
     }

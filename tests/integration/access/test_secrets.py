@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from traceback import format_exception
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +16,7 @@ from pydantic import SecretStr
 
 from maskwire_client import Client, Tls
 from maskwire_server.domain.identity import Credentials
+from maskwire_server.jobs.webhooks.sender import HttpWebhookSender
 from maskwire_server.settings import Settings, SettingsError
 from tests.support.secret_search import leaks
 from tests.support.secretive_server import Shown, show_everything
@@ -47,10 +50,8 @@ def test_every_secret_was_in_use(shown: Shown):
         ("error of a broker that is gone", "JOBS_UNAVAILABLE"),
         ("maskwire config --config", "nats://**********@127.0.0.1"),
         ("maskwire config --json", '"**********"'),
-        ("doctor of a broker that refuses", "keeps the jobs does not answer"),
         ("doctor of a broker that refuses", "file store"),
-        ("serve with another MASKWIRE_WEBHOOKS__SECRET", "webhook secret is not"),
-        ("serve with another MASKWIRE_TRACING__HEADERS", "key=value"),
+        ("serve with another MASKWIRE_STORAGE", "error parsing"),
         ("serve with another MASKWIRE_STORAGE__URL", "storage.url"),
     ],
 )
@@ -120,6 +121,13 @@ def test_errors_of_settings_show_no_value(group: str):
     with pytest.raises(SettingsError, match=names[group]) as caught:
         Settings.read(None, **{group: {names[group]: wrong}})
     told = f"{caught.value} {caught.value.__cause__}"
+    assert list(leaks({"one": SECRET}, {"error": told})) == []
+
+
+def test_a_signing_secret_that_is_none_is_not_shown():
+    with pytest.raises(ValueError, match="not whsec_") as caught:
+        HttpWebhookSender("whsec!" + SECRET, timedelta(seconds=1), lambda: datetime.now(UTC))
+    told = "".join(format_exception(caught.value))
     assert list(leaks({"one": SECRET}, {"error": told})) == []
 
 
