@@ -128,6 +128,8 @@ class FileHost:
             while more:
                 await response.write(more)
                 self.sent_bytes += len(more)
+                # A write that need not wait does not: the end of the connection would go unseen.
+                await asyncio.sleep(0)
             await asyncio.Event().wait()
         finally:
             self.ended.set()

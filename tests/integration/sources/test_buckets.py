@@ -136,7 +136,7 @@ async def test_a_store_that_is_not_there_says_nothing_about_itself() -> None:
     ["s3://b/", "s3://bucket//in", "http://bucket/", "s3://{tenant}/in", "s3://Bucket/in", "s3://"],
 )
 def test_what_is_no_bucket_is_refused_by_the_settings(url: str) -> None:
-    with pytest.raises(SettingsError, match="sources.buckets"):
+    with pytest.raises(SettingsError, match=r"sources\.buckets"):
         Settings.read(sources={"buckets": [{"url": url}]})
 
 

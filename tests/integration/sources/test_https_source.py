@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,16 +56,16 @@ class World:
 
 
 @asynccontextmanager
-async def made_world(folder: Path, *names: str, **changes: object) -> AsyncIterator[World]:
+async def made_world(folder: Path, *names: str, **changes: Any) -> AsyncIterator[World]:
     async with serving_files(folder, *names) as host, AsyncExitStack() as resources:
-        https: dict[str, object] = {
+        https: dict[str, Any] = {
             "enabled": True,
             "ca_file": folder / "authority.pem",
             "allowed_ports": [host.port],
             "allowed_networks": ["127.0.0.0/8"],
             "connect_timeout_s": 5.0,
         }
-        https |= changes.pop("https", {})  # type: ignore[arg-type]
+        https |= changes.pop("https", {})
         settings = Settings.read(sources={"https": https, "timeout_s": 20.0, **changes})
         metrics = Metrics()
         yield World(host, build_sources(settings, metrics, resources), metrics)

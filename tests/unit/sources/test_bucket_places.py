@@ -50,7 +50,7 @@ async def refusal(uri: str, tenant: str = "alice") -> ErrorCode:
             BucketPlace.read("s3://pictures/in/{tenant}", {}),
         ]
     )
-    with pytest.raises(MaskwireError, match="video.uri") as raised:
+    with pytest.raises(MaskwireError, match=r"video\.uri") as raised:
         await anext(source.read(uri, WANTED, Caller(tenant, "1")))
     return raised.value.code
 
