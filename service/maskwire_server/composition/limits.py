@@ -113,10 +113,10 @@ def pixel_threads(settings: Settings) -> int:
 
 
 def device_door(settings: Settings, models: ModelRegistry, observer: Observer) -> FairDoor:
-    """Return the door that calls to devices pass: more than it lets in a queue would refuse.
+    """Return the door that calls to devices pass: as many as run and wait, for all devices.
 
-    Inside are those in the queues of all devices, and those whose pictures are decoded or drawn.
+    More would only be refused later, when their pictures are decoded.
     """
     devices = {model.executor for model in models.list()}
-    places = len(devices) * (1 + settings.limits.max_device_queue) + pixel_threads(settings)
+    places = len(devices) * (1 + settings.limits.max_device_queue)
     return FairDoor("device_calls", places, observer)
