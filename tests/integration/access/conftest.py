@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,10 +59,9 @@ class GuardedServer:
         )
 
 
-@pytest.fixture(scope="package")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedServer]:
-    """A running server, whose log has everything that it ever logs."""
-    folder = tmp_path_factory.mktemp("guarded")
+@contextmanager
+def guarded_server(folder: Path, **groups: dict[str, Any]) -> Iterator[GuardedServer]:
+    """Run a server whose log has everything that it ever logs."""
     keys = Keys(folder / "keys.json")
     (_, acme), (_, globex) = keys.create("acme"), keys.create("globex")
     settings: dict[str, Any] = {
@@ -69,6 +69,13 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedServer]
         "models": {"cpu_threads": 1},
         "logging": {"level": "debug", "format": "json"},
         "jobs": {"workers": 0},
-    }
+    } | groups
     with server_process(folder, **settings) as process:
         yield GuardedServer(process, keys, acme, globex)
+
+
+@pytest.fixture(scope="package")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedServer]:
+    """A running server for all tests of the package."""
+    with guarded_server(tmp_path_factory.mktemp("guarded")) as running:
+        yield running
