@@ -41,6 +41,12 @@ _log = structlog.get_logger(__name__)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
+_SWITCH_INTERVAL_S = 0.001
+"""How long a thread that computes in Python keeps the event loop waiting for its turn.
+
+With Python's 5 ms, the slowest hundredth of refusals under load took about a third longer here.
+"""
+
 _GIVING_UP_S = 2.0
 """How long a start that was cancelled may take to let go of what it has."""
 
@@ -194,6 +200,7 @@ def run_server(settings: Settings) -> None:
     So does one that comes before the service is ready: there is nothing to drain.
     """
     configure_logging(settings.logging, sys.stderr)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     asyncio.run(_run_until_signal(Application.start(settings)))
 
 

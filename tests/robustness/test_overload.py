@@ -1,9 +1,9 @@
-"""Twice and ten times what a server can do: what is answered, what a refusal takes, how it recovers.
+"""Twice and ten times what a server can do: what is answered, what a refusal takes, what it leaves.
 
 The server is set up for callers that would rather be refused than wait: one call on the device and
 one behind it. `limits.max_device_queue` decides how long those that are taken wait, and the last
-test shows what its default gives. `make robustness PYTEST_ARGS="-k overload -s"` prints all figures;
-the generator shares the machine's processors with the server.
+test shows what its default gives. `make robustness PYTEST_ARGS="-k overload -s"` prints all
+figures; the generator shares the machine's processors with the server.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ async def test_overload_is_refused_cheaply_and_leaves_no_trace(tmp_path: Path) -
 @pytest.mark.robustness
 @pytest.mark.timeout(600)
 async def test_the_default_queue_answers_all_that_it_took(tmp_path: Path) -> None:
-    """It is for callers that would rather wait: nothing is lost, the wait is what the queue says."""
+    """It is for callers that would rather wait: nothing is lost, and the queue says how long."""
     async with _server(tmp_path, queue=128) as (_, caller):
         unloaded = await caller.one_by_one(UNLOADED_S / 3)
         per_s = 1 / (percentile_ms(unloaded.accepted_s, 50) / 1e3)

@@ -12,6 +12,7 @@ import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 import numpy as np
@@ -76,7 +77,9 @@ class Caller:
     """Sends calls over a few connections."""
 
     def __init__(self, channels: list[grpc.aio.Channel], made: list[bytes]) -> None:
-        self._methods = itertools.cycle([channel.unary_unary(METHOD) for channel in channels])
+        self._methods: Iterator[Any] = itertools.cycle(
+            [channel.unary_unary(METHOD) for channel in channels]
+        )
         self._requests: Iterator[bytes] = itertools.cycle(made)
 
     async def call(self, load: Load, due_s: float | None = None) -> None:
