@@ -22,10 +22,15 @@ class Host:
         addresses: The addresses of each answer in turn, the last one again and again; IPv4 and
             IPv6 together.
         alias: Another name that this one stands for.
+        is_silent: Whether questions about it are never answered.
     """
 
     addresses: Sequence[Sequence[str]] = ()
     alias: str = ""
+    is_silent: bool = False
+
+
+_NOBODY = Host()
 
 
 def at(*addresses: str) -> Host:
@@ -45,6 +50,7 @@ class ScriptedNames(BaseResolver):  # type: ignore[misc] # it has no types
     asked: list[str] = field(default_factory=list)
     _turns: dict[tuple[str, int], int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _ended: threading.Event = field(default_factory=threading.Event)
 
     def forget(self) -> None:
         """Begin every host's answers anew."""
@@ -52,10 +58,17 @@ class ScriptedNames(BaseResolver):  # type: ignore[misc] # it has no types
             self._turns.clear()
             self.asked.clear()
 
+    def end(self) -> None:
+        """Let those go whose questions were not answered."""
+        self._ended.set()
+
     def resolve(self, request, handler):
         reply = request.reply()
         kind = request.q.qtype
         name = str(request.q.qname).rstrip(".").lower()
+        if self.hosts.get(name, _NOBODY).is_silent:
+            self._ended.wait()
+            return reply
         with self._lock:
             self.asked.append(name)
             for _ in range(_MAX_CHAIN):
@@ -101,6 +114,7 @@ def serving_names(names: ScriptedNames, port: int = 53) -> Iterator[None]:
     try:
         yield
     finally:
+        names.end()
         for server in servers:
             server.stop()
             server.server.server_close()

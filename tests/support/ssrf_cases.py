@@ -26,12 +26,15 @@ FORBIDDEN = "SOURCE_FORBIDDEN"
 UNAVAILABLE = "SOURCE_UNAVAILABLE"
 
 GOOD = "public.attack.test"
+SLOW = "slow.attack.test"
+"""A name that its name server says nothing about."""
 
 HOSTS: Mapping[str, Host] = {
     GOOD: at(PUBLIC_IPV4, PUBLIC_IPV6),
     "cdn.good.test": at(PUBLIC_IPV4),
     "denied.good.test": at(PUBLIC_IPV4),
     "deep.worse.good.test": at(PUBLIC_IPV4),
+    SLOW: Host(is_silent=True),
     "loopback.attack.test": at("127.0.0.1"),
     "loopback.good.test": at("127.0.0.1"),
     "unspecified.attack.test": at("0.0.0.0"),

@@ -39,7 +39,16 @@ from maskwire_server.observability.metrics import Metrics
 from maskwire_server.settings import Settings
 from tests.support.name_server import ScriptedNames, serving_names
 from tests.support.own_network import ConnectionWatch, set_up_network
-from tests.support.ssrf_cases import CASES, FETCHED, HOSTS, PRIVATE, PUBLIC_IPV4, PUBLIC_IPV6
+from tests.support.ssrf_cases import (
+    CASES,
+    FETCHED,
+    GOOD,
+    HOSTS,
+    PRIVATE,
+    PUBLIC_IPV4,
+    PUBLIC_IPV6,
+    SLOW,
+)
 from tests.support.ssrf_cases import SETTINGS as VARIANTS
 
 _METADATA = "169.254.169.254"
@@ -123,6 +132,7 @@ async def run(folder: Path) -> list[Outcome]:
         for variant in VARIANTS:
             sources = await resources.enter_async_context(made_sources(folder, variant))
             outcomes += await tried("adapter", variant, through_adapter(sources), names, witness)
+            outcomes += [await slow_name(sources, witness)] if variant == "open" else []
         server = await resources.enter_async_context(made_server(folder, witness))
         outcomes += await tried("server", "open", server, names, witness)
     return outcomes
@@ -160,6 +170,19 @@ async def tried(
             )
         )
     return outcomes
+
+
+async def slow_name(sources: RemoteSources, witness: Witness) -> Outcome:
+    """Fetch from a name that is not resolved, and from others meanwhile; tell which end first."""
+    trying, ends = through_adapter(sources), list[tuple[str, str]]()
+
+    async def fetch(host: str) -> None:
+        ends.append(await trying(f"https://{host}/image.png"))
+
+    witness.forget()
+    await asyncio.gather(fetch(SLOW), *[fetch(GOOD) for _ in range(3)])
+    outcomes, messages = [end for end, _ in ends], [message for _, message in ends]
+    return Outcome("slow name", "adapter", outcomes, messages, *witness.seen())
 
 
 def settings(folder: Path, variant: str) -> Settings:

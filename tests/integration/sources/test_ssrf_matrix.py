@@ -55,6 +55,12 @@ def test_refusals_are_no_oracle_about_the_network(tried, through: str) -> None:
     assert told == {"image.uri: no answer over HTTPS came from a public address of that host"}
 
 
+def test_a_name_server_that_says_nothing_holds_up_nobody_else(tried) -> None:
+    outcome = tried["slow name", "adapter"]
+    assert outcome.outcomes == [FETCHED] * 3 + [UNAVAILABLE]
+    assert {port for _, port in outcome.packets} == {443}
+
+
 def _plain(address: str) -> str:
     """Return the address whose packets those of a mapped one are."""
     parsed = ip_address(address)
