@@ -69,7 +69,8 @@ class Target:
         try:
             self.run(data)
         except MaskwireError as error:
-            assert error.code in REFUSALS, error.code
+            if error.code not in REFUSALS:
+                raise AssertionError(f"{error.code} blames the server") from error
             return False
         return True
 

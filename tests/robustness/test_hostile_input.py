@@ -1,0 +1,199 @@
+"""Malformed files and damaged messages of every method against a real server.
+
+Each is answered in time with a status that blames the request, and the server stays as it was: no
+INTERNAL, no crash, nothing that takes over 2 s, no growth of 512 MB. `make test` runs a part of the
+first seed, `make robustness` 1,000 files and 60 messages a method for each of four seeds;
+`make robustness PYTEST_ARGS="-k 'hostile and files and 2'"` runs one again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+
+from maskwire.v1 import (
+    model_pb2,
+    reconstruction_pb2,
+    segmentation_pb2,
+    video_pb2,
+)
+from tests.robustness.fuzz import corpus, wire
+from tests.robustness.fuzz.valid_requests import filled, picture, request_type
+from tests.support.contract_methods import methods, path_of
+from tests.support.server_process import ServerProcess, server_process
+
+HANG_S = 60.0
+SLOW_S = 2.0
+MOST_GROWTH_BYTES = 512 * 2**20
+FORBIDDEN = {
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+_SESSION_ANSWERS_READ = 3
+
+robust = pytest.mark.robustness
+FILE_RUNS = [(0, 120), *(pytest.param(seed, 1000, marks=robust) for seed in range(1, 5))]
+MESSAGE_RUNS = [(0, 5), *(pytest.param(seed, 60, marks=robust) for seed in range(1, 5))]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with the bundled model, whose jobs nobody works on."""
+    folder = tmp_path_factory.mktemp("hostile")
+    with server_process(folder, jobs={"workers": 0}) as running:
+        yield running
+
+
+@pytest.fixture
+def channel(server: ServerProcess) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(server.address) as made:
+        yield made
+
+
+def _call(channel: grpc.Channel, method: MethodDescriptor, messages: Sequence[bytes]) -> Any:
+    """Call a method and read a little of what it answers; return its status."""
+    path, given = path_of(method), iter(messages)
+    try:
+        match method.client_streaming, method.server_streaming:
+            case False, False:
+                channel.unary_unary(path)(messages[0], timeout=HANG_S)
+            case True, False:
+                channel.stream_unary(path)(given, timeout=HANG_S)
+            case False, True:
+                answers = channel.unary_stream(path)(messages[0], timeout=HANG_S)
+                next(answers, None)  # what a job that nobody works on says is all there is
+                answers.cancel()
+            case _:
+                answers = channel.stream_stream(path)(given, timeout=HANG_S)
+                list(itertools.islice(answers, _SESSION_ANSWERS_READ))
+                answers.cancel()
+    except grpc.RpcError as error:
+        return error.code()  # type: ignore[attr-defined]
+    return grpc.StatusCode.OK
+
+
+def _method(request: Message) -> MethodDescriptor:
+    return next(one for one in methods() if one.input_type is request.DESCRIPTOR)
+
+
+def _check(channel: grpc.Channel, method: MethodDescriptor, messages: Sequence[bytes]) -> Any:
+    """Call, and fail on a status that blames the server or on an answer that is slow every time."""
+    taken_s = []
+    for _ in range(4):
+        started = time.perf_counter()
+        code = _call(channel, method, messages)
+        taken_s.append(time.perf_counter() - started)
+        assert code not in FORBIDDEN, code
+        if taken_s[-1] <= SLOW_S:
+            return code
+    raise AssertionError(f"takes {min(taken_s):.1f} s at best")
+
+
+def _memory_bytes(pid: int) -> int:
+    """The resident memory of a process and all under it that they do not share with files."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    lines = dict(line.split(":", 1) for line in status.splitlines())
+    own = sum(int(lines[name].split()[0]) for name in ("RssAnon", "RssShmem")) * 1024
+    children = {
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text(encoding="ascii").split()
+    }
+    return own + sum(_memory_bytes(child) for child in children)
+
+
+def _assert_unharmed(server: ServerProcess, channel: grpc.Channel, before: int) -> None:
+    assert server.process.poll() is None
+    valid = model_pb2.ListModelsRequest()
+    assert _call(channel, _method(valid), [valid.SerializeToString()]) is grpc.StatusCode.OK
+    growth = _memory_bytes(server.process.pid) - before
+    assert growth < MOST_GROWTH_BYTES, f"grew by {growth >> 20} MiB"
+    assert not [line for line in server.log if "unexpected error" in line]
+
+
+def _requests_with(file: corpus.MalformedFile) -> Iterator[Message]:
+    """Yield the requests in which such a file comes."""
+    match file.kind:
+        case "image":
+            image = segmentation_pb2.SegmentImageRequest()
+            image.image.data = file.data or b"x"
+            image.prompts.add().point.point.x = 5
+            yield image
+            mask = segmentation_pb2.SegmentImageRequest()
+            mask.image.data = picture()
+            mask.prompts.add().mask.encoded.png.data = file.data
+            if file.data.startswith(b"\x89PNG"):
+                yield mask
+        case "map":
+            objects = reconstruction_pb2.ReconstructObjectsRequest(
+                request_id="00000000-0000-4000-8000-000000000000"
+            )
+            objects.image.data = picture()
+            objects.point_map.data = file.data or b"x"
+            yield objects
+        case _:
+            video = video_pb2.TrackVideoRequest()
+            video.video.data = file.data or b"x"
+            video.prompts.add().point.point.x = 5
+            yield video
+
+
+@pytest.mark.parametrize(("seed", "count"), FILE_RUNS)
+def test_hostile_files_are_answered(seed, count, server, channel):
+    codes: Counter[Any] = Counter()
+    valid = segmentation_pb2.SegmentImageRequest()
+    valid.image.data = picture()
+    valid.prompts.add().point.point.x = 5
+    for _ in range(3):  # what is loaded and reserved at first is no growth
+        assert _call(channel, _method(valid), [valid.SerializeToString()]) is grpc.StatusCode.OK
+    before = _memory_bytes(server.process.pid)
+    for number, file in enumerate(corpus.malformed_files(seed, count)):
+        for request in _requests_with(file):
+            try:
+                code = _check(channel, _method(request), [request.SerializeToString()])
+            except AssertionError as error:
+                raise AssertionError(
+                    f"file {number} of seed {seed}, {file.name}: {error}"
+                ) from None
+            codes[code] += 1
+    assert codes[grpc.StatusCode.INVALID_ARGUMENT] > count / 3, codes
+    assert _call(channel, _method(valid), [valid.SerializeToString()]) is grpc.StatusCode.OK
+    _assert_unharmed(server, channel, before)
+
+
+@pytest.mark.parametrize(("seed", "count"), MESSAGE_RUNS)
+@pytest.mark.parametrize("method", list(methods()), ids=path_of)
+def test_hostile_messages_are_answered(seed, count, method, server, channel):
+    rng = random.Random(f"{seed} {path_of(method)}")
+    before = _memory_bytes(server.process.pid)
+    for number in range(count):
+        messages = [
+            filled(request_type(method), rng, evil=0.05).SerializeToString()
+            for _ in range(rng.randint(1, 3) if method.client_streaming else 1)
+        ]
+        changed = rng.randrange(len(messages))
+        if number % 5:  # every fifth is valid on the wire, with extreme numbers
+            messages[changed] = wire.damaged(messages[changed], rng)
+        try:
+            _check(channel, method, messages)
+        except AssertionError as error:
+            raise AssertionError(f"message {number} of seed {seed}: {error}") from None
+    _assert_unharmed(server, channel, before)
+
+
+def test_every_method_is_called():
+    """The list comes from the descriptors, and is not empty by mistake."""
+    assert {one.name for one in methods()} >= {"SegmentImage", "RunSession", "UploadFile"}
+    assert request_type(next(iter(methods()))) is not model_pb2.ListModelsResponse
