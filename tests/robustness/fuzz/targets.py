@@ -10,6 +10,7 @@ import random
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message
@@ -177,28 +178,28 @@ def _array_seeds() -> list[bytes]:
     return [*made, b"d" + _saved(depth, "PNG")]
 
 
-_CONVERTERS: tuple[tuple[type[Message], Callable[[object], object]], ...] = (
-    (segmentation_pb2.SegmentImageRequest, segment_converters.segment_request_from_proto),  # type: ignore[list-item]
-    (segmentation_pb2.AutoSegmentRequest, auto_converters.auto_segment_request_from_proto),  # type: ignore[list-item]
-    (video_pb2.TrackVideoRequest, video_converters.track_video_request_from_proto),  # type: ignore[list-item]
+_CONVERTERS: tuple[tuple[type[Message], Callable[[Any], object]], ...] = (
+    (segmentation_pb2.SegmentImageRequest, segment_converters.segment_request_from_proto),
+    (segmentation_pb2.AutoSegmentRequest, auto_converters.auto_segment_request_from_proto),
+    (video_pb2.TrackVideoRequest, video_converters.track_video_request_from_proto),
     (
         reconstruction_pb2.ReconstructObjectsRequest,
-        queued_converters.objects_submission_from_proto,  # type: ignore[list-item]
+        queued_converters.objects_submission_from_proto,
     ),
     (
         reconstruction_pb2.ReconstructBodiesRequest,
-        queued_converters.bodies_submission_from_proto,  # type: ignore[list-item]
+        queued_converters.bodies_submission_from_proto,
     ),
-    (job_service_pb2.SubmitJobRequest, queued_converters.submission_from_proto),  # type: ignore[list-item]
-    (job_service_pb2.ListJobsRequest, job_converters.job_filter_from_proto),  # type: ignore[list-item]
-    (file_pb2.UploadFileRequest, file_converters.upload_message_from_proto),  # type: ignore[list-item]
+    (job_service_pb2.SubmitJobRequest, queued_converters.submission_from_proto),
+    (job_service_pb2.ListJobsRequest, job_converters.job_filter_from_proto),
+    (file_pb2.UploadFileRequest, file_converters.upload_message_from_proto),
     (
         file_pb2.CreateDownloadUrlRequest,
-        file_converters.url_time_to_live_from_proto,  # type: ignore[list-item]
+        file_converters.url_time_to_live_from_proto,
     ),
     (
         realtime_pb2.RunSessionRequest,
-        lambda message: session_converters.session_content_from_proto(message, _VALIDATOR),  # type: ignore[arg-type]
+        lambda message: session_converters.session_content_from_proto(message, _VALIDATOR),
     ),
 )
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from google.protobuf import message_factory
-from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from PIL import Image
 
@@ -87,9 +87,7 @@ def valid_requests(each: int = 12) -> list[Message]:
     return [filled(request_type(method), rng) for method in methods() for _ in range(each)]
 
 
-def _fill(
-    message: Message, descriptor: Descriptor, rng: random.Random, evil: float, depth: int
-) -> None:
+def _fill(message: Message, descriptor: Any, rng: random.Random, evil: float, depth: int) -> None:
     chosen = {
         rng.choice(oneof.fields).name for oneof in descriptor.oneofs if not _is_optional(oneof)
     }
@@ -132,7 +130,7 @@ def _is_needed(field: FieldDescriptor) -> bool:
         "content_type",
         "sequence",
     }
-    return named or field.name in _SIZES | _STRINGS or field.containing_oneof is not None
+    return named or field.name in {*_SIZES, *_STRINGS} or field.containing_oneof is not None
 
 
 def _value(field: FieldDescriptor, rng: random.Random, evil: float) -> Any:
@@ -141,7 +139,7 @@ def _value(field: FieldDescriptor, rng: random.Random, evil: float) -> Any:
     return _scalar(field, rng)
 
 
-def _scalar(field: FieldDescriptor, rng: random.Random) -> Any:
+def _scalar(field: Any, rng: random.Random) -> Any:
     match field.type:
         case FieldDescriptor.TYPE_STRING:
             return _string(field, rng)
@@ -159,7 +157,7 @@ def _scalar(field: FieldDescriptor, rng: random.Random) -> Any:
             return _SIZES.get(field.name) or rng.randint(1, 4)
 
 
-def _string(field: FieldDescriptor, rng: random.Random) -> str:
+def _string(field: Any, rng: random.Random) -> str:
     if field.name == "name":
         is_job = "Job" in field.containing_type.name
         return f"{'jobs' if is_job else 'files'}/{rng.randrange(4)}"
@@ -167,7 +165,7 @@ def _string(field: FieldDescriptor, rng: random.Random) -> str:
     return make(rng) if make else rng.choice(["", "x"])
 
 
-def _bytes(field: FieldDescriptor, rng: random.Random) -> bytes:
+def _bytes(field: Any, rng: random.Random) -> bytes:
     match field.containing_type.name, field.name:
         case "ImageSource", _:
             return _PICTURE

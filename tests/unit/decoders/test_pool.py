@@ -141,7 +141,7 @@ def test_the_nursery_is_replaced(pool):
     nursery = pool._nursery._process
     nursery.kill()
     nursery.wait()
-    codes = []
+    codes: list[ErrorCode | None] = []
     for _ in range(3):
         try:
             pool.image(SMALL, LIMITS)
@@ -185,7 +185,9 @@ def test_closing_leaves_no_process_and_no_descriptor(metrics):
     with decoder_pool(metrics) as pool:
         pool.image(SMALL, LIMITS)
         video = pool.open_video(io.BytesIO(squares_video(3)), VIDEO_LIMITS, field="video.data")
-        nursery = pool._nursery._process.pid
+        process = pool._nursery._process
+        assert process is not None
+        nursery = process.pid
         pids = pids_under(nursery)
         assert len(pids) == 2
         video.close()
@@ -221,7 +223,7 @@ def test_a_video_whose_child_crashes_is_the_files_fault(pool, metrics):
     stream = video.pictures(range(9))
     while stream.read(1.0) is None:
         pass
-    os.kill(video._child.pid, signal.SIGSEGV)  # type: ignore[attr-defined]
+    os.kill(video._child.pid, signal.SIGSEGV)
     blamed(lambda: [stream.read(1.0) for _ in range(9)])
     assert ends(metrics, "crashed") == 1
     assert stream.read(1.0) is None
