@@ -28,14 +28,13 @@ def show_config(
         print_json(values)
         return
     for group, fields in values.items():
-        model = type(getattr(settings, group))
-        documentation = {name: field.description for name, field in model.model_fields.items()}
-        typer.echo("\n".join(_group_lines(group, fields, documentation)))
+        typer.echo("\n".join((*_group_lines(group, fields, getattr(settings, group)), "")))
 
 
-def _group_lines(
-    group: str, values: Mapping[str, Any], documentation: Mapping[str, str | None]
-) -> Iterator[str]:
+def _group_lines(group: str, values: Mapping[str, Any], settings: Any) -> Iterator[str]:
+    """Yield the lines of a group, or of a group within one, whose settings these are."""
+    fields = type(settings).model_fields
+    documentation = {name: field.description for name, field in fields.items()}
     yield f"[{group}]"
     tables = {name: value for name, value in values.items() if _has_tables(value)}
     for name, value in values.items():
@@ -47,20 +46,27 @@ def _group_lines(
     for name, items in tables.items():
         yield ""
         yield f"# {' '.join((documentation.get(name) or '').split())}"
+        if hasattr(getattr(settings, name), "model_fields"):
+            yield from _group_lines(f"{group}.{name}", items, getattr(settings, name))
+            continue
         for header, item in _tables(f"{group}.{name}", items):
             yield header
             yield from (
                 f"{key} = {json.dumps(value)}" for key, value in item.items() if value is not None
             )
-    yield ""
 
 
 def _tables(name: str, items: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the headers and contents of a list of tables or of named tables."""
     if isinstance(items, Mapping):
-        return ((f"[{name}.{json.dumps(key)}]", item) for key, item in items.items())
-    return ((f"[[{name}]]", item) for item in items)
+        yield from ((f"[{name}.{json.dumps(key)}]", item) for key, item in items.items())
+    else:
+        yield from ((f"[[{name}]]", item) for item in items)
 
 
 def _has_tables(value: object) -> bool:
-    items = list(value.values()) if isinstance(value, Mapping) else value
-    return isinstance(items, list) and bool(items) and isinstance(items[0], Mapping)
+    return (isinstance(value, Mapping) and bool(value)) or _is_list_of_tables(value)
+
+
+def _is_list_of_tables(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)
