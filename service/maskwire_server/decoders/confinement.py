@@ -19,7 +19,6 @@ from collections.abc import Collection
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
-_PR_SET_DUMPABLE = 4
 _PR_SET_SECCOMP = 22
 _PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP_MODE_FILTER = 2
@@ -113,7 +112,6 @@ def confine(memory_bytes: int) -> bool:
         _limit(limit, 0)
     _limit(resource.RLIMIT_NPROC, 0)
     libc = ctypes.CDLL(None)
-    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         return False
     return _filter_system_calls(libc)
