@@ -175,10 +175,18 @@ def test_config_is_a_settings_file_that_gives_itself(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MASKWIRE_GRPC__PORT", "12345")
+    tenants = '{"acme": {"weight": 2}, "dotted.name": {"calls_per_minute": 60}}'
+    monkeypatch.setenv("MASKWIRE_QUOTAS__TENANTS", tenants)
+    monkeypatch.setenv("MASKWIRE_SOURCES__HTTPS__ALLOWED_NETWORKS", '["10.0.0.0/8"]')
     code, printed, _ = run("config")
     assert code == 0
     assert "port = 12345" in printed
+    assert "# The only ports.\nallowed_ports = [443]\n" in printed
+    assert 'allowed_networks = ["10.0.0.0/8"]\n' in printed
+    assert '[quotas.tenants."dotted.name"]\ncalls_per_minute = 60\n' in printed
     monkeypatch.delenv("MASKWIRE_GRPC__PORT")
+    monkeypatch.delenv("MASKWIRE_SOURCES__HTTPS__ALLOWED_NETWORKS")
+    monkeypatch.delenv("MASKWIRE_QUOTAS__TENANTS")
     file = tmp_path / "maskwire.toml"
     file.write_text(printed)
     assert run("config", "--config", file)[1] == printed

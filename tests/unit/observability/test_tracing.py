@@ -55,6 +55,14 @@ def test_the_servers_faults_are_those_with_such_statuses():
     assert of_faults == FAULTS
 
 
+def test_a_fetch_tells_what_kind_and_how_it_ended_and_nothing_of_where():
+    made = made_spans()
+    with call(made):
+        made.metrics.source_fetched("https", "fetched", 0.25, 1024)
+    (span,) = made.named("fetch")
+    assert span.attributes == {"maskwire.scheme": "https", "maskwire.outcome": "fetched"}
+
+
 def test_reports_outside_of_everything_make_no_span():
     made = made_spans()
     made.metrics.stage_finished("encode", "m", 0.1)

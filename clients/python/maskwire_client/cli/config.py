@@ -46,7 +46,7 @@ def _group_lines(group: str, values: Mapping[str, Any], settings: Any) -> Iterat
     for name, items in tables.items():
         yield ""
         yield f"# {' '.join((documentation.get(name) or '').split())}"
-        if hasattr(getattr(settings, name), "model_fields"):
+        if hasattr(type(getattr(settings, name)), "model_fields"):
             yield from _group_lines(f"{group}.{name}", items, getattr(settings, name))
             continue
         for header, item in _tables(f"{group}.{name}", items):
