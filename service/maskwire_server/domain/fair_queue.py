@@ -122,7 +122,21 @@ class FairQueue(Generic[Item]):
         """
         if not self._waiting:
             return None
-        account = min(self._backlogged(), key=_Account.turn)
+        return self._take(min(self._backlogged(), key=_Account.turn), expected_cost)
+
+    def take_after(self, entry: Entry[Item], expected_cost: float = 0.0) -> Entry[Item] | None:
+        """Take out work of the tenant that had its turn with `entry`, as part of the same turn.
+
+        It is paid for like any other, so that over time the tenant gets no more than its share.
+        """
+        account = entry._account
+        return self._take(account, expected_cost) if account.waiting else None
+
+    def others_wait(self, entry: Entry[Item]) -> bool:
+        """Whether work of other tenants waits, and none of the one that had its turn."""
+        return bool(self._waiting) and not entry._account.waiting
+
+    def _take(self, account: _Account[Item], expected_cost: float) -> Entry[Item]:
         self._present = max(self._present, account.clock)
         entry = account.waiting.popleft()
         entry._charged = expected_cost / account.weight

@@ -343,7 +343,8 @@ class ImageAccess:
         if longest_side_px is not None:
             shown = await self._pixels.run(lambda: shown_to_model(decoded.value, longest_side_px))
             pixels = shown.value
-        encoded = await model.run(lambda: model.engine.encode(pixels))
+        # By the prompts, which whoever wants the embedding has at hand.
+        encoded = await model.run(lambda: model.engine.encode(pixels), is_followed=True)
         name = model.description.name
         self._observer.stage_finished("decode", name, decoded.run_s, decoded.ended_s)
         self._observer.stage_finished("encode", name, encoded.run_s, encoded.ended_s)

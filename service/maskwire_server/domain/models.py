@@ -45,7 +45,11 @@ class ServedModel:
         return self.engine.description
 
     async def run(
-        self, function: Callable[[], Value], *, is_refusable: bool = True
+        self,
+        function: Callable[[], Value],
+        *,
+        is_refusable: bool = True,
+        is_followed: bool = False,
     ) -> Completed[Value]:
         """Run a call of the engine on its executor, with its weights in place.
 
@@ -54,9 +58,13 @@ class ServedModel:
         """
         residency = self.residency
         if residency is None:
-            return await self.executor.run(function, is_refusable=is_refusable)
+            return await self.executor.run(
+                function, is_refusable=is_refusable, is_followed=is_followed
+            )
         return await self.executor.run(
-            lambda: residency.run(self.engine, function), is_refusable=is_refusable
+            lambda: residency.run(self.engine, function),
+            is_refusable=is_refusable,
+            is_followed=is_followed,
         )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from maskwire_server.domain import executor as executor_module
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
 from maskwire_server.domain.executor import BoundedExecutor, Completed
 from maskwire_server.domain.fair_queue import Share, current_share
@@ -185,6 +186,64 @@ async def test_a_full_queue_refuses_the_flood_and_not_the_other_tenant() -> None
     await running
     executor.close()
     assert _value(metrics, "maskwire_overload_refused_total", "device") == 2
+
+
+@pytest.mark.parametrize("is_followed", [True, False])
+async def test_two_calls_of_one_turn_let_no_other_tenant_between(
+    monkeypatch: pytest.MonkeyPatch, is_followed: bool
+) -> None:
+    monkeypatch.setattr(executor_module, "_LONGEST_HOLD_S", 30.0)
+    executor = BoundedExecutor("device", 1, 64, Metrics())
+    executor._mean_run_s = 1000.0  # so that the thread waits for as long as it takes
+    gate, order = _Gate(), []
+    running = asyncio.create_task(_as_tenant(executor, "flooder", gate))
+    await _until_entered(gate)
+    turn_came = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def note(who: str) -> None:
+        order.append(who)
+        loop.call_soon_threadsafe(turn_came.set)
+
+    flood = [
+        asyncio.create_task(_as_tenant(executor, "flooder", lambda: note("flooder")))
+        for _ in range(5)
+    ]
+
+    async def two_calls() -> None:
+        current_share.set(Share("light"))
+        await executor.run(lambda: order.append("first"), is_followed=is_followed)
+        if not is_followed:
+            await turn_came.wait()  # somebody else's
+        await executor.run(lambda: order.append("second"))
+
+    light = asyncio.create_task(two_calls())
+    await asyncio.sleep(0)
+    gate.open()
+    await asyncio.gather(running, light, *flood)
+    executor.close()
+    assert order[0] == "first"
+    assert (order[1] == "second") is is_followed
+
+
+async def test_a_thread_waits_for_the_second_call_of_a_turn_only_for_a_moment() -> None:
+    executor = BoundedExecutor("device", 1, 64, Metrics())
+    gate = _Gate()
+    running = asyncio.create_task(_as_tenant(executor, "other", gate))
+    await _until_entered(gate)
+    waiting = asyncio.create_task(_as_tenant(executor, "other", lambda: "served"))
+
+    async def one_call() -> None:
+        current_share.set(Share("light"))
+        await executor.run(lambda: None, is_followed=True)
+
+    light = asyncio.create_task(one_call())
+    await asyncio.sleep(0)
+    gate.open()
+    await asyncio.gather(running, light)
+    # Nothing follows, and the other tenant is served all the same.
+    assert (await waiting).value == "served"
+    executor.close()
 
 
 async def test_several_threads_run_at_once() -> None:
