@@ -104,6 +104,27 @@ class Case:
         return {(address, port) for address in addresses for port in ports}
 
 
+@dataclass
+class Outcome:
+    """What became of one case.
+
+    Attributes:
+        case: Its name; `control` for a connection that was made on purpose.
+        through: `adapter` or `server`.
+        outcomes: What each try ended with.
+        messages: What the caller was told, empty where it was fetched.
+        packets: Addresses and ports that somebody in this network connected to.
+        calls: Those that this process's Python code connected to.
+    """
+
+    case: str
+    through: str
+    outcomes: list[str]
+    messages: list[str]
+    packets: list[tuple[str, int]]
+    calls: list[tuple[str, int]]
+
+
 def redirect(location: str, status: int = 302) -> str:
     """Return the URI of a redirect by the public host."""
     written = base64.urlsafe_b64encode(location.encode()).decode()

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ from tests.support.ssrf_cases import (
     PUBLIC_IPV4,
     PUBLIC_IPV6,
     SLOW,
+    Outcome,
 )
 from tests.support.ssrf_cases import SETTINGS as VARIANTS
 
@@ -58,27 +59,6 @@ _CERTIFIED = (*HOSTS, PUBLIC_IPV4, _MAPPED, PUBLIC_IPV6, PRIVATE, _METADATA, "12
 
 _SEEN = "prompts[0].point.point: "
 """How the server's answer begins where it saw the picture."""
-
-
-@dataclass
-class Outcome:
-    """What became of one case.
-
-    Attributes:
-        case: Its name; `control` for a connection that was made on purpose.
-        through: `adapter` or `server`.
-        outcomes: What each try ended with.
-        messages: What the caller was told, empty where it was fetched.
-        packets: Addresses and ports that somebody in this network connected to.
-        calls: Those that this process's Python code connected to.
-    """
-
-    case: str
-    through: str
-    outcomes: list[str]
-    messages: list[str]
-    packets: list[tuple[str, int]]
-    calls: list[tuple[str, int]]
 
 
 class Witness:
