@@ -102,19 +102,19 @@ def _check(channel: grpc.Channel, method: MethodDescriptor, messages: Sequence[b
 
     Where valid calls are slow too, it is the machine.
     """
-    taken_s = []
+    fastest_s, slowest_valid_s = HANG_S, 0.0
     for _ in range(4):
         started = time.perf_counter()
         code = _call(channel, method, messages)
-        taken_s.append(time.perf_counter() - started)
+        fastest_s = min(fastest_s, time.perf_counter() - started)
         assert code not in FORBIDDEN, code
-        if taken_s[-1] <= SLOW_S:
+        if fastest_s <= SLOW_S:
             return code
-    started = time.perf_counter()
-    _call(channel, _method(_valid()), [_valid().SerializeToString()])
-    if min(taken_s) <= 3 * (time.perf_counter() - started):
-        return code
-    raise AssertionError(f"takes {min(taken_s):.1f} s at best")
+        started = time.perf_counter()
+        _call(channel, _method(_valid()), [_valid().SerializeToString()])
+        slowest_valid_s = max(slowest_valid_s, time.perf_counter() - started)
+    assert fastest_s <= 3 * slowest_valid_s, f"takes {fastest_s:.1f} s at best"
+    return code
 
 
 def _memory_bytes(pid: int) -> int:
