@@ -124,6 +124,14 @@ def test_errors_of_settings_show_no_value(group: str):
     assert list(leaks({"one": SECRET}, {"error": told})) == []
 
 
+def test_a_group_that_is_no_json_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MASKWIRE_STORAGE", f"{{ 'secret_access_key': '{SECRET}' }}")
+    with pytest.raises(SettingsError, match="storage") as caught:
+        Settings.read()
+    told = "".join(format_exception(caught.value))
+    assert list(leaks({"one": SECRET}, {"error": told})) == []
+
+
 def test_a_signing_secret_that_is_none_is_not_shown():
     with pytest.raises(ValueError, match="not whsec_") as caught:
         HttpWebhookSender("whsec!" + SECRET, timedelta(seconds=1), lambda: datetime.now(UTC))
