@@ -76,7 +76,13 @@ class Load:
 class Caller:
     """Sends calls over a few connections."""
 
-    def __init__(self, channels: list[grpc.aio.Channel], made: list[bytes]) -> None:
+    def __init__(
+        self,
+        channels: list[grpc.aio.Channel],
+        made: list[bytes],
+        metadata: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        self._metadata = metadata
         self._methods: Iterator[Any] = itertools.cycle(
             [channel.unary_unary(METHOD) for channel in channels]
         )
@@ -86,7 +92,9 @@ class Caller:
         """Make one call."""
         began = time.perf_counter() if due_s is None else due_s
         try:
-            await next(self._methods)(next(self._requests), timeout=_CALL_TIMEOUT_S)
+            await next(self._methods)(
+                next(self._requests), timeout=_CALL_TIMEOUT_S, metadata=self._metadata
+            )
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
                 load.refused_s.append(time.perf_counter() - began)
