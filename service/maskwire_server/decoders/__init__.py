@@ -15,6 +15,12 @@ the kernel or the architecture has none, the server says so once in its log and 
 hold. Memory files are anonymous (memfd): `/dev/shm` is not used, and what they hold counts as the
 container's memory.
 
+What it costs, on two cores that also trained and tested, the fastest of many runs: 1.4 ms for a
+JPEG of 1024 x 1024 pixels (5.1 instead of 3.7 ms), 0.5 ms for a frame of 640 x 480 (1.6 instead of
+1.1), 30 ms for 12 megapixels (118 instead of 91). So live frames go through children too. With five
+times more to do than the cores can, the two changes of process wait for their turn: 5 ms in the
+median. A child takes 20 to 28 MB of its own; the server starts as fast as without.
+
 A child serves one file after the other, of several tenants too: one that a file took over could
 read what is left of files before it and change the pixels of those after it, until it is recycled.
 `decoding.recycle_after = 1` has one child for each file.

@@ -69,14 +69,15 @@ class ChildHandle:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it has not ended, as far as can be told without asking it."""
+        """Whether it has not ended, as far as can be told without asking it, and keeps quiet."""
         try:
             self._connection.settimeout(0)
-            return bool(self._connection.recv(1, socket.MSG_PEEK))
+            self._connection.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
             return True
         except OSError:
             return False
+        return False  # it is gone, or answers before it is asked
 
     def ask(self, order: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
         """Have an order carried out and return the answer.

@@ -36,9 +36,12 @@ def decode(data: bytes) -> dict[str, Any]:
     Raises:
         ValueError: It is none.
     """
-    fields = json.loads(data)
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("no message") from error
     if not isinstance(fields, dict):
-        raise ValueError("a message is an object")
+        raise ValueError("no message: it is an object")
     return fields
 
 
