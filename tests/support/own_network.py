@@ -24,7 +24,7 @@ _LOOPBACK = 1
 _LOCAL_TABLE, _LOCAL_ROUTE, _HOST_SCOPE = 255, 2, 254
 # The resolver asks for IPv4 and IPv6 only where an interface has an address that is not loopback.
 _OWN_ADDRESSES = (("93.184.216.1", 32), ("2606:2800:220:1::1", 128))
-_RESOLVER_FILE = "nameserver 127.0.0.1\noptions timeout:2 attempts:1\n"
+_RESOLVER_FILE = "nameserver 127.0.0.1\noptions timeout:10 attempts:1\n"
 
 
 def unshare_program() -> str:

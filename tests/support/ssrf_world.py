@@ -15,7 +15,7 @@ import socket
 import ssl
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -52,6 +52,7 @@ from tests.support.ssrf_cases import (
 )
 from tests.support.ssrf_cases import SETTINGS as VARIANTS
 
+FETCHES_OF_A_TENANT = 4
 _METADATA = "169.254.169.254"
 _PORTS = (443, 8443)
 _MAPPED = f"::ffff:{PUBLIC_IPV4}"
@@ -88,7 +89,7 @@ class Witness:
         return sorted(packets), sorted(calls)
 
 
-Trying = Callable[[str], Awaitable[tuple[str, str]]]
+Trying = Callable[[str], Coroutine[Any, Any, tuple[str, str]]]
 """Tries a URI once; returns what became of it and what the caller was told."""
 
 
@@ -112,7 +113,8 @@ async def run(folder: Path) -> list[Outcome]:
         for variant in VARIANTS:
             sources = await resources.enter_async_context(made_sources(folder, variant))
             outcomes += await tried("adapter", variant, through_adapter(sources), names, witness)
-            outcomes += [await slow_name(sources, witness)] if variant == "open" else []
+            if variant == "open":
+                outcomes += [await slow_name(sources, witness), await many_slow(sources, witness)]
         server = await resources.enter_async_context(made_server(folder, witness))
         outcomes += await tried("server", "open", server, names, witness)
     return outcomes
@@ -165,6 +167,21 @@ async def slow_name(sources: RemoteSources, witness: Witness) -> Outcome:
     return Outcome("slow name", "adapter", outcomes, messages, *witness.seen())
 
 
+async def many_slow(sources: RemoteSources, witness: Witness) -> Outcome:
+    """Have a tenant wait for all the names that it may, and give up; who is fetched for then?"""
+    slow, other = through_adapter(sources, "slow"), through_adapter(sources, "other")
+    good = f"https://{GOOD}/image.png"
+    witness.forget()
+    waiting = [asyncio.create_task(slow(f"https://{SLOW}/")) for _ in range(FETCHES_OF_A_TENANT)]
+    ends = [await other(good)]
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    ends += [await slow(good), await other(good)]
+    outcomes, messages = [end for end, _ in ends], [message for _, message in ends]
+    return Outcome("many slow names", "adapter", outcomes, messages, *witness.seen())
+
+
 def settings(folder: Path, variant: str) -> Settings:
     return Settings.read(
         grpc={"port": 0, "drain_notice_s": 0.0},
@@ -176,6 +193,7 @@ def settings(folder: Path, variant: str) -> Settings:
         sources={
             "https": {"enabled": True, "ca_file": folder / "authority.pem", **VARIANTS[variant]},
             "timeout_s": 10.0,
+            "max_fetches_per_tenant": FETCHES_OF_A_TENANT,
         },
     )
 
@@ -186,13 +204,13 @@ async def made_sources(folder: Path, variant: str) -> AsyncIterator[RemoteSource
         yield build_sources(settings(folder, variant), Metrics(), resources)
 
 
-def through_adapter(sources: RemoteSources) -> Trying:
+def through_adapter(sources: RemoteSources, tenant: str = "") -> Trying:
     types = frozenset(known.value for known in ImageFormat)
     wanted = WantedContent("image.uri", 10**6, types, identify_format)
 
     async def trying(uri: str) -> tuple[str, str]:
         try:
-            chunks = await sources.fetch(uri, wanted, Caller("", "matrix"))
+            chunks = await sources.fetch(uri, wanted, Caller(tenant, "matrix"))
         except MaskwireError as error:
             return error.code.name, error.message
         assert b"".join(chunks) == picture()

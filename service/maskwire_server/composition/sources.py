@@ -54,7 +54,9 @@ def _https_source(settings: Settings) -> HttpsSource:
             connect_timeout_s=chosen.connect_timeout_s,
             max_redirects=chosen.max_redirects,
         )
-        return HttpsSource(rules, settings.sources.max_fetches)
+        return HttpsSource(
+            rules, settings.sources.max_fetches, settings.sources.max_fetches_per_tenant
+        )
     except ValueError as error:
         raise SettingsError(f"sources.https: {error}") from error
     except OSError as error:

@@ -86,20 +86,20 @@ class HttpsRules:
 class HttpsSource(RemoteSource):
     """Fetches with one client, which it makes on the event loop that uses it."""
 
-    def __init__(self, rules: HttpsRules, max_lookups: int) -> None:
+    def __init__(self, rules: HttpsRules, max_lookups: int, max_lookups_per_tenant: int) -> None:
         """Prepare to fetch.
 
         Args:
             rules: What is fetched.
             max_lookups: Most names that are looked up at a time.
+            max_lookups_per_tenant: Most of one tenant.
 
         Raises:
             OSError: `ca_file` cannot be read, or holds no certificate.
         """
         self._rules = rules
-        self._max_lookups = max_lookups
+        self._resolver = SystemResolver(max_lookups, max_lookups_per_tenant)
         self._tls = ssl.create_default_context(cafile=rules.ca_file)
-        self._resolver: SystemResolver | None = None
         self._session: aiohttp.ClientSession | None = None
 
     async def read(
@@ -108,7 +108,7 @@ class HttpsSource(RemoteSource):
         """Yield a file's bytes; as the interface says."""
         url = self._checked(uri, wanted.field)
         for _ in range(self._rules.max_redirects + 1):
-            async with self._answer(url, wanted) as response:
+            async with self._answer(url, wanted, caller) as response:
                 if response.status not in _REDIRECTS:
                     _check_head(response, wanted)
                     with _broken_off(wanted.field, url):
@@ -125,11 +125,9 @@ class HttpsSource(RemoteSource):
     async def close(self) -> None:
         """Close the connections."""
         session, self._session = self._session, None
-        resolver, self._resolver = self._resolver, None
         if session is not None:
             await session.close()
-        if resolver is not None:
-            await resolver.close()
+        await self._resolver.close()
 
     def _checked(self, uri: str, field: str) -> HttpsUrl:
         try:
@@ -157,10 +155,10 @@ class HttpsSource(RemoteSource):
 
     @asynccontextmanager
     async def _answer(
-        self, url: HttpsUrl, wanted: WantedContent
+        self, url: HttpsUrl, wanted: WantedContent, caller: Caller
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Give the head of the answer to a request; its body is yet to come."""
-        with _unreachable(wanted.field, url):
+        with _unreachable(wanted.field, url), self._resolver.on_behalf_of(caller.tenant):
             response = await self._client().get(
                 URL(str(url), encoded=True),
                 headers={
@@ -175,7 +173,6 @@ class HttpsSource(RemoteSource):
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._resolver = SystemResolver(self._max_lookups)
             timeout = aiohttp.ClientTimeout(total=None, connect=self._rules.connect_timeout_s)
             self._session = open_session(
                 self._tls, timeout, self._rules.may_connect, self._resolver

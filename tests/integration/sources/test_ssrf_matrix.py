@@ -61,6 +61,11 @@ def test_a_name_server_that_says_nothing_holds_up_nobody_else(tried) -> None:
     assert {port for _, port in outcome.packets} == {443}
 
 
+def test_names_that_are_waited_for_hold_up_their_tenant_alone(tried) -> None:
+    """The system's resolver cannot be interrupted: its threads are taken after a fetch's end."""
+    assert tried["many slow names", "adapter"].outcomes == [FETCHED, UNAVAILABLE, FETCHED]
+
+
 def _plain(address: str) -> str:
     """Return the address whose packets those of a mapped one are."""
     parsed = ip_address(address)
