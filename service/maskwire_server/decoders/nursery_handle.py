@@ -95,7 +95,7 @@ class NurseryHandle:
             self._process = subprocess.Popen(
                 (*_ARGV, str(theirs.fileno())),
                 pass_fds=(theirs.fileno(),),
-                env={"PYTHONPATH": os.pathsep.join(sys.path), **_ENVIRONMENT},
+                env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **_ENVIRONMENT},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,
