@@ -29,8 +29,11 @@ from .observer import Observer
 
 Value = TypeVar("Value")
 
-_LONGEST_HOLD_S = 0.01
-"""How long a thread waits for the second call of a turn; at most a quarter of a usual call."""
+_LONGEST_HOLD_S = 0.05
+"""How long a thread waits for the second call of a turn; at most half of a usual call.
+
+It comes within a millisecond where processors are free, and else when the event loop has its turn.
+"""
 
 _SMOOTHING = 0.1
 """Weight of the newest run in the running mean of run times, which sizes the retry delay."""
@@ -196,7 +199,7 @@ class BoundedExecutor:
         """Do as `_finished`, but give the place to the caller's next call, if it comes soon."""
         with self._lock:
             self._pay(entry, completed.run_s)
-            hold_s = min(self._mean_run_s / 4, _LONGEST_HOLD_S)
+            hold_s = min(self._mean_run_s / 2, _LONGEST_HOLD_S)
         entry.item.future.set_result(completed)
         with self._lock:
             self._submitted.wait_for(
