@@ -19,7 +19,7 @@ from tests.robustness.fault_table import (
     command,
     nodes_of,
     readme_tables,
-    tests,
+    rows,
 )
 from tests.support.job_worker_faults import FAULTS as JOB_FAULTS
 

@@ -52,6 +52,7 @@ BROUGHT = {
 
 OPTIONAL = {
     "limits": SERVICE / "quotas",
+    "limits": SERVICE / "quotas",
     "nats": SERVICE / "jobs" / "nats",
     "opentelemetry": SERVICE / "observability",
     "transformers": SERVICE / "engines" / "sam3",
