@@ -32,6 +32,8 @@ from tests.robustness.fuzz.valid_requests import filled, picture, request_type
 from tests.support.contract_methods import methods, path_of
 from tests.support.server_process import ServerProcess, server_process
 
+pytestmark = pytest.mark.timeout(1800)
+
 HANG_S = 60.0
 SLOW_S = 2.0
 MOST_GROWTH_BYTES = 512 * 2**20
