@@ -21,11 +21,16 @@ class Placement:
 
     Attributes:
         device: Where the tensors live; a CUDA device always has its index.
-        precision: `fp32`, or `bf16` for autocast to bfloat16 over weights kept in float32.
+        precision: `fp32` or `bf16`; with `autocast`, bfloat16 over weights kept in float32.
     """
 
     device: torch.device
     precision: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of weights and activations where a model is computed in one precision throughout."""
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return a fresh context for one computation; entered around calls, never for good."""
@@ -34,7 +39,9 @@ class Placement:
         return nullcontext()
 
 
-def resolve(device: str = "auto", precision: str = "auto") -> Placement:
+def resolve(
+    device: str = "auto", precision: str = "auto", *, bf16_on_cpu: bool = False
+) -> Placement:
     """Turn the words of the settings into a placement on this machine.
 
     Args:
@@ -42,13 +49,16 @@ def resolve(device: str = "auto", precision: str = "auto") -> Placement:
             or `mps`.
         precision: `auto` (bf16 on CUDA devices that compute it natively, fp32 elsewhere), `fp32`
             or `bf16`.
+        bf16_on_cpu: Whether `auto` is bf16 on CPUs that compute it natively, too: for models that
+            were judged in both.
 
     Raises:
         MaskwireError: `MODEL_UNAVAILABLE` where the word is unknown or the device absent.
     """
     chosen = _resolve_device(device)
     if precision == "auto":
-        precision = "bf16" if _is_bf16_native(chosen) else "fp32"
+        is_allowed = chosen.type == "cuda" or (chosen.type == "cpu" and bf16_on_cpu)
+        precision = "bf16" if is_allowed and _is_bf16_native(chosen) else "fp32"
     if precision not in ("fp32", "bf16"):
         raise _unavailable(f"precision {precision!r} is unknown: use auto, fp32 or bf16")
     return Placement(chosen, precision)
@@ -131,8 +141,10 @@ def _checked_cuda_device(device: torch.device) -> torch.device:
 
 
 def _is_bf16_native(device: torch.device) -> bool:
-    if device.type != "cuda":
-        return False
+    if device.type == "cpu":
+        # Older torch does not tell.
+        told = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        return any(told.get(name) for name in ("amx_bf16", "avx512_bf16"))
     with torch.cuda.device(device):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 

@@ -139,7 +139,7 @@ class NanoEngineFactory(EngineFactory):
     def load(self, specification: ModelSpecification) -> NanoEngine:
         """Load the network onto its device; see `EngineFactory.load`."""
         checkpoint = specification.checkpoint or bundled_weights()
-        placement = resolve(specification.device, specification.precision)
+        placement = resolve(specification.device, specification.precision, bf16_on_cpu=True)
         digest = verified_digest(checkpoint, specification.sha256)
         network = NanoNetwork()
         try:
@@ -168,7 +168,7 @@ class NanoEngineFactory(EngineFactory):
 
 
 def _float_state(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """Read weights; they are stored in half precision and computed with in single."""
+    """Read weights; they are stored in half precision."""
     return {name: tensor.float() for name, tensor in read_state(checkpoint).items()}
 
 

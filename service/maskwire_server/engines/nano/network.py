@@ -143,8 +143,8 @@ class NanoNetwork(nn.Module):
         drawn = prompt_channels(prompts, colours.shape[-1])
         clues = click_clues(colours, prompts.clicks)
         colours = (colours - _COLOUR_MEAN) / _COLOUR_DEVIATION
-        features = torch.cat([colours, drawn, clues], 1).contiguous(
-            memory_format=torch.channels_last
+        features = torch.cat([colours, drawn, clues], 1).to(
+            dtype=self.stem.weight.dtype, memory_format=torch.channels_last
         )
         features = self.stem(features)
         skips = []

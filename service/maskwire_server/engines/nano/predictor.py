@@ -64,8 +64,10 @@ class NanoPredictor:
 
     def __init__(self, network: NanoNetwork, placement: Placement) -> None:
         self._placement = placement
-        layout = torch.channels_last
-        moved = network.to(device=placement.device, memory_format=layout)  # type: ignore[call-overload]
+        # Not autocast, which would round all weights anew for each look.
+        moved = network.to(  # type: ignore[call-overload]
+            device=placement.device, dtype=placement.dtype, memory_format=torch.channels_last
+        )
         self._network: NanoNetwork = moved.eval()
 
     def predict(
@@ -111,7 +113,7 @@ class NanoPredictor:
             previous=torch.from_numpy(np.stack([v.previous for v in batch])[:, None]).to(device),
         )
         scaled = torch.from_numpy(colours).to(device).permute(0, 3, 1, 2).float() / 255
-        with torch.inference_mode(), self._placement.autocast():
+        with torch.inference_mode():
             logits, quality = self._network(scaled, prompts)
         masks, scores = logits.cpu().numpy(), quality.sigmoid().cpu().numpy()
         return [

