@@ -54,12 +54,15 @@ class Load:
         refused_s: Latencies of those that were refused because the server was full.
         other: Statuses of those that ended otherwise.
         arrived_s: When the last one was due, on `time.perf_counter`'s clock.
+        waits: Of calls made one by one: the time that each waited for the device and for threads,
+            in relation to the time that it had them.
     """
 
     accepted_s: list[float] = field(default_factory=list)
     refused_s: list[float] = field(default_factory=list)
     other: list[str] = field(default_factory=list)
     arrived_s: float = 0.0
+    waits: list[float] = field(default_factory=list)
 
     def line(self, name: str) -> str:
         """Return the figures for people."""
@@ -88,11 +91,11 @@ class Caller:
         )
         self._requests: Iterator[bytes] = itertools.cycle(made)
 
-    async def call(self, load: Load, due_s: float | None = None) -> None:
-        """Make one call."""
+    async def call(self, load: Load, due_s: float | None = None) -> bytes:
+        """Make one call; return what is answered, if it is."""
         began = time.perf_counter() if due_s is None else due_s
         try:
-            await next(self._methods)(
+            answer: bytes = await next(self._methods)(
                 next(self._requests), timeout=_CALL_TIMEOUT_S, metadata=self._metadata
             )
         except grpc.aio.AioRpcError as error:
@@ -102,12 +105,15 @@ class Caller:
                 load.other.append(error.code().name)
         else:
             load.accepted_s.append(time.perf_counter() - began)
+            return answer
+        return b""
 
     async def one_by_one(self, seconds: float) -> Load:
         """Make calls one after the other."""
         load, end = Load(), time.perf_counter() + seconds
         while time.perf_counter() < end:
-            await self.call(load)
+            if answer := await self.call(load):
+                load.waits.append(_wait(answer))
         return load
 
     async def together(self, callers: int, seconds: float) -> Load:
@@ -145,3 +151,12 @@ class Caller:
             due_s += rng.exponential(1 / per_s)
         await asyncio.gather(*calls)
         return load
+
+
+def _wait(answer: bytes) -> float:
+    timings = segmentation_pb2.SegmentImageResponse.FromString(answer).info.timings
+    served_s = sum(
+        one.ToTimedelta().total_seconds()
+        for one in (timings.decode, timings.encode, timings.prompt, timings.postprocess)
+    )
+    return timings.queue.ToTimedelta().total_seconds() / served_s
