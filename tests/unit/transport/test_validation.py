@@ -95,7 +95,7 @@ def _with_rings(count: int) -> segmentation_pb2.SegmentImageRequest:
 
 
 def test_masks_have_a_bounded_number_of_rings_in_all(validator):
-    """The lists are bounded one by one, but multiply: a million rings stopped the server for 7 s."""
+    """The lists are bounded one by one, but multiply: a million rings took the server 7 s."""
     request = _with_rings(MAX_RINGS)
     validator.check(request, request.ByteSize())
     request = _with_rings(MAX_RINGS + 1)
