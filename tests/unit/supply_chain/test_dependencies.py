@@ -47,11 +47,11 @@ BROUGHT = {
     "yaml": "sam2",
     "pydantic": "pydantic-settings",
     "cryptography": "pyjwt",
+    "yarl": "aiohttp",
 }
 """Modules that the service imports and that another package, which is asked for, brings."""
 
 OPTIONAL = {
-    "limits": SERVICE / "quotas",
     "limits": SERVICE / "quotas",
     "nats": SERVICE / "jobs" / "nats",
     "opentelemetry": SERVICE / "observability",
