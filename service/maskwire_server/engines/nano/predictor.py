@@ -36,6 +36,12 @@ _SECOND_QUALITY = np.float32(0.85)
 """What a second look thinks of itself on average: with an answer before it, it is too sure. The
 first look's estimate is right on average; both together tell good from bad best."""
 
+_CORRECTED_TRUST = 0.8
+"""What is to be made of the quality of a corrected mask beside that of a fresh answer: with an
+answer before it, the network is too sure. Five clicks, photographs and synthetic: 0.724 and 0.747
+with the corrected mask always, 0.753 and 0.752 so. With a fresh margin of 3: 0.745 and - for 0.9,
+0.741 and 0.750 for 0.8, 0.758 and 0.750 for 0.7, 0.709 and 0.742 for 0.6."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -75,11 +81,13 @@ class NanoPredictor:
     ) -> list[ObjectPrediction]:
         """Answer the prompts of each object; see `SegmentationEngine.decode`."""
         image = ImageSize(pixels.shape[1], pixels.shape[0])
-        first = [views.first_views(prompts, image, WINDOW_SIZE) for prompts in objects]
+        first = [_first_views(prompts, image, multimask=multimask) for prompts in objects]
         answers = iter(self.look(pixels, [view for group in first for view in group]))
         drafts: list[list[_Draft]] = []
         for prompts, group in zip(objects, first, strict=True):
-            chosen = _choose([next(answers) for _ in group], multimask=multimask)
+            seen = [next(answers) for _ in group]
+            is_all = multimask or prompts.mask is not None
+            chosen = seen if is_all else [max(seen, key=_worth)]
             drafts.append([_draft(prompts, answer, image) for answer in chosen])
         closer = [draft.closer for row in drafts for draft in row if draft.closer is not None]
         again = iter(self.look(pixels, closer))
@@ -89,6 +97,8 @@ class NanoPredictor:
                 draft.first if draft.closer is None else confirmed(draft.first, next(again))
                 for draft in row
             ]
+            if prompts.mask is not None and len(final) > 1:
+                final = [_agreed(prompts, row, final)]
             candidates = _candidates(final, multimask=multimask)
             predictions.append(ObjectPrediction(prompts.object_id, candidates))
         return predictions
@@ -127,14 +137,29 @@ def _seen(pixels: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
     return colours[:, ::-1] if view.is_mirrored else colours
 
 
-def _choose(answers: Sequence[Answer], *, multimask: bool) -> list[Answer]:
-    """Of what several views of one object saw: all where alternatives are wanted, else the best."""
-    if multimask:
-        return list(answers)
-    scores = [
-        float(answer.quality[SINGLE]) * (1 - cut_off(answer.logits[SINGLE])) for answer in answers
-    ]
-    return [answers[int(np.argmax(scores))]]
+def _first_views(prompts: ObjectPrompts, image: ImageSize, *, multimask: bool) -> list[View]:
+    """Where to look first; where a mask is corrected, its own view comes before the fresh one."""
+    chosen = views.first_views(prompts, image, WINDOW_SIZE)
+    fresh = None if multimask else views.fresh_view(prompts, image, WINDOW_SIZE)
+    return chosen if fresh is None else [*chosen, fresh]
+
+
+def _worth(answer: Answer) -> float:
+    """What an answer is thought to be worth beside those of other windows."""
+    return float(answer.quality[SINGLE]) * (1 - cut_off(answer.logits[SINGLE]))
+
+
+def _agreed(prompts: ObjectPrompts, drafts: Sequence[_Draft], final: Sequence[Answer]) -> Answer:
+    """Of the corrected mask and the fresh answer, what is worth more and agrees with the clicks."""
+
+    def worth(index: int) -> float:
+        answer = final[index]
+        agreement = views.agreement(prompts, answer.candidate(SINGLE).logits)
+        seen_whole = 1 - cut_off(drafts[index].first.logits[SINGLE])
+        trust = _CORRECTED_TRUST if index == 0 else 1.0
+        return trust * _worth(answer) * seen_whole * agreement**2
+
+    return final[max(range(len(final)), key=worth)]
 
 
 def _draft(prompts: ObjectPrompts, answer: Answer, image: ImageSize) -> _Draft:

@@ -26,6 +26,10 @@ CORRECTION_MARGIN = 3.0
 CLOSER_MARGIN = 1.25
 """The same for the second look, which has an answer to go by."""
 
+FRESH_MARGIN = 4.0
+"""Side of a window for clicks that may replace an earlier mask, over the distance between the
+foreground clicks and the nearest background click: the object hardly reaches twice as far."""
+
 CLICK_SCALES = (0.22, 0.45, 1.0)
 """Sides of the windows for clicks alone, over the image's longer side."""
 
@@ -66,6 +70,46 @@ def first_views(prompts: ObjectPrompts, image: ImageSize, size: int) -> list[Vie
         margin = CORRECTION_MARGIN if corrected else MARGIN
         return [_view(prompts, window_on(extent, image, margin), prompts.mask, size)]
     return [_view(prompts, window, None, size) for window in _click_windows(prompts, image)]
+
+
+def fresh_view(prompts: ObjectPrompts, image: ImageSize, size: int) -> View | None:
+    """A view that forgets the earlier mask: its clicks alone, as near as they let it be.
+
+    A mask that went much too far is worn off by a click at a time only, and its window is too wide
+    to see a small object in; background clicks say how far that goes at most.
+
+    Returns:
+        None without a mask, with a box, or without clicks of both kinds.
+    """
+    foreground = prompts.points[prompts.point_labels]
+    background = prompts.points[~prompts.point_labels]
+    is_corrected = prompts.mask is not None and prompts.box is None
+    if not is_corrected or not len(foreground) or not len(background):
+        return None
+    centre = foreground.mean(0)
+    nearest = float(np.hypot(*(background - centre).T).min())
+    spread = float((foreground.max(0) - foreground.min(0)).max())
+    window = windows.window_around(
+        float(centre[0]),
+        float(centre[1]),
+        max(FRESH_MARGIN * nearest, MARGIN * spread),
+        image.height_px,
+        image.width_px,
+    )
+    return _view(prompts, window, None, size)
+
+
+def agreement(prompts: ObjectPrompts, answer: MaskLogits) -> float:
+    """Share of the clicks that an answer has on their side, 0..1; 1 without clicks."""
+    if not len(prompts.points):
+        return 1.0
+    rows, columns = answer.values.shape
+    corner = np.array([answer.window.x_min, answer.window.y_min])
+    scale = np.array([columns / answer.window.width, rows / answer.window.height])
+    x, y = np.floor((prompts.points - corner) * scale).astype(np.int64).T
+    is_known = (x >= 0) & (x < columns) & (y >= 0) & (y < rows)
+    value = answer.values[y.clip(0, rows - 1), x.clip(0, columns - 1)]
+    return float((((value > 0) & is_known) == prompts.point_labels).mean())
 
 
 def click_view(point: NDArray[np.float32], share: float, image: ImageSize, size: int) -> View:

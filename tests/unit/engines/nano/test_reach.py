@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
+from torch.nn import functional
 
-from maskwire_server.engines.nano.reach import CLUE_CHANNELS, click_clues
+from maskwire_server.engines.nano.reach import CLUE_CHANNELS, _spread, click_clues
 
 SIZE = 64
 
@@ -48,3 +49,16 @@ def test_many_clicks_say_what_each_says_alone() -> None:
     together = click_clues(halves(), clicks)
     alone = torch.stack([click_clues(halves(), clicks[:, [row]]) for row in range(40)]).amax(0)
     torch.testing.assert_close(together, alone)
+
+
+def test_spreading_by_rows_and_columns_is_spreading_to_eight_neighbours() -> None:
+    random = torch.Generator().manual_seed(3)
+    start = (torch.rand(3, 2, 16, 16, generator=random) > 0.98).float()
+    passed = torch.rand(3, 1, 16, 16, generator=random)
+    expected = start
+    for _ in range(16):
+        around = functional.max_pool2d(expected, 3, stride=1, padding=1)
+        expected = torch.maximum(expected, around * passed)
+    before = start.clone()
+    assert torch.equal(_spread(start, passed, steps=16), expected)
+    assert torch.equal(start, before)

@@ -47,3 +47,52 @@ def test_logits_that_show_nothing_inside_the_image_are_looked_at_whole() -> None
     mask = MaskLogits(values, Box(-100, -100, 100, 100))
     (view,) = views.first_views(prompts(mask), IMAGE, SIZE)
     assert IMAGE.width_px <= view.window.side <= views.MARGIN * IMAGE.width_px
+
+
+def corrected(*clicks: tuple[float, float, bool], box: Box | None = None) -> ObjectPrompts:
+    """Clicks that correct a mask of the whole image."""
+    return ObjectPrompts(
+        object_id=1,
+        points=np.array([click[:2] for click in clicks], np.float32).reshape(-1, 2),
+        point_labels=np.array([click[2] for click in clicks], np.bool_),
+        box=box,
+        mask=MaskLogits(np.full((4, 4), 5, np.float32), Box.covering(IMAGE)),
+    )
+
+
+def test_a_fresh_view_is_as_wide_as_the_nearest_background_click_lets_it_be() -> None:
+    clicks = ((300.0, 200.0, True), (310.0, 200.0, True), (305.0, 230.0, False), (9.0, 9.0, False))
+    view = views.fresh_view(corrected(*clicks), IMAGE, SIZE)
+    assert view is not None
+    assert view.window.side == views.FRESH_MARGIN * 30
+    assert view.window.left + view.window.side / 2 == 305
+    assert view.window.top + view.window.side / 2 == 200
+    assert (view.previous == -1).all()
+
+
+@pytest.mark.parametrize(
+    "without",
+    [
+        corrected((300, 200, True)),
+        corrected((300, 200, False)),
+        corrected(),
+        corrected((300, 200, True), (9, 9, False), box=Box(1, 1, 50, 50)),
+        ObjectPrompts(
+            1, np.array([[9, 9], [5, 5]], np.float32), np.array([True, False]), None, None
+        ),
+    ],
+)
+def test_there_is_no_fresh_view_where_nothing_says_how_wide(without: ObjectPrompts) -> None:
+    assert views.fresh_view(without, IMAGE, SIZE) is None
+
+
+def test_agreement_counts_clicks_on_their_side() -> None:
+    values = np.full((4, 4), -1, np.float32)
+    values[1, 2] = 1
+    answer = MaskLogits(values, Box(100, 100, 140, 140))
+    inside, beside, beyond = (125.0, 115.0), (115.0, 115.0), (500.0, 300.0)
+    assert views.agreement(corrected((*inside, True), (*beside, False)), answer) == 1
+    assert views.agreement(corrected((*inside, False), (*beside, False)), answer) == 0.5
+    assert views.agreement(corrected((*inside, True), (*beyond, True)), answer) == 0.5
+    assert views.agreement(corrected((*beyond, False)), answer) == 1
+    assert views.agreement(corrected(), answer) == 1
