@@ -263,7 +263,7 @@ BUGS: tuple[Bug, ...] = (
     ),
     Bug(
         "lost-job-ended-its-child",
-        "a worker that had lost a job to another ended its child, which had taken the next one",
+        "a worker that lost a job to another took its child's last word for nonsense and killed it",
         "47987ea",
         "tests/integration/jobs/workers/test_stopping.py::test_a_lost_job_is_given_up_and_its_child_kept",
     ),
