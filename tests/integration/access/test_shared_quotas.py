@@ -43,9 +43,9 @@ class _Alone(CallRate):
 
 @asynccontextmanager
 async def _rate(
-    url: str, alone: CallRate, metrics: Metrics, timeout: timedelta = PATIENT
+    url: str, alone: CallRate, metrics: Metrics, patience: timedelta = PATIENT
 ) -> AsyncIterator[SharedWindows]:
-    rate = SharedWindows(url, timeout, alone, metrics)
+    rate = SharedWindows(url, patience, alone, metrics)
     try:
         yield rate
     finally:
