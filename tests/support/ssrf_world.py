@@ -39,18 +39,10 @@ from maskwire_server.observability.metrics import Metrics
 from maskwire_server.settings import Settings
 from tests.support.name_server import ScriptedNames, serving_names
 from tests.support.own_network import ConnectionWatch, set_up_network
-from tests.support.ssrf_cases import (
-    CASES,
-    FETCHED,
-    GOOD,
-    HOSTS,
-    PRIVATE,
-    PUBLIC_IPV4,
-    PUBLIC_IPV6,
-    SLOW,
-    Outcome,
-)
-from tests.support.ssrf_cases import SETTINGS as VARIANTS
+from tests.support.ssrf_cases import CASES, FETCHED
+from tests.support.ssrf_hosts import GOOD, HOSTS, PRIVATE, PUBLIC_IPV4, PUBLIC_IPV6, SLOW
+from tests.support.ssrf_hosts import SETTINGS as VARIANTS
+from tests.support.ssrf_outcomes import Outcome
 
 FETCHES_OF_A_TENANT = 4
 _METADATA = "169.254.169.254"

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.support.own_network import run_in_own_network
-from tests.support.ssrf_cases import Outcome
+from tests.support.ssrf_outcomes import Outcome
 
 _TIMEOUT_S = 240.0
 
