@@ -25,7 +25,7 @@ SPECIFICATION = "1.6"
 
 WITHOUT_STATED_LICENCE = {
     "atheris": "Apache-2.0, as the licence file in it reads",
-    "cuda-toolkit": "NVIDIA's toolkit as a set of other packages; each of those states its licence"
+    "cuda-toolkit": "NVIDIA's toolkit as a set of other packages; each of those states its licence",
 }
 """Packages whose metadata names no licence, and what is known instead."""
 
