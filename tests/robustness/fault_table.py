@@ -208,6 +208,18 @@ FAULTS: tuple[Fault, ...] = (
         "no INTERNAL, no crash, no hang",
         "tests/robustness/test_mutated_requests.py::test_damaged_requests_are_answered",
     ),
+    Fault(
+        "files-malformed",
+        "images, maps and videos of all formats are cut, mutated, bombs, of two formats at once",
+        "no INTERNAL, no crash, no hang, memory is bounded",
+        "tests/robustness/test_hostile_input.py::test_hostile_files_are_answered",
+    ),
+    Fault(
+        "messages-malformed",
+        "bytes, wire types, nesting, numbers and texts of messages of every method are changed",
+        "no INTERNAL, no crash, no hang, memory is bounded",
+        "tests/robustness/test_hostile_input.py::test_hostile_messages_are_answered",
+    ),
 )
 
 BUGS: tuple[Bug, ...] = (

@@ -26,4 +26,4 @@ class DecodingSettings(SettingGroup):
     timeout_s: float = Field(default=30.0, gt=0)
     """Longest time for a file, or for the next frame of a video, in seconds."""
     recycle_after: int = Field(default=1000, ge=1)
-    """Files after which a child is replaced; 1 has a new one, 3 ms later, for every file."""
+    """Files after which a child is replaced; 1 has a new one for every file."""
