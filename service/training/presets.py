@@ -87,13 +87,13 @@ PRESETS = {
         click_weight=4.0,
     ),
     "corrections": Preset(
-        steps=9000,
+        steps=3600,
         fresh=11,
         peak_rate=8e-4,
         final_rate=0.0,
         warmup_steps=100,
         open_scenes=40,
-        coarse_share=0.9,
+        coarse_share=1.0,
         click_weight=4.0,
     ),
     "smoke": Preset(

@@ -45,11 +45,6 @@ def means() -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in scores.items()}
 
 
-@pytest.mark.parametrize("prompt", ["box", "click_1"])
+@pytest.mark.parametrize("prompt", FLOORS)
 def test_photographs_reach_the_floor(means: dict[str, float], prompt: str) -> None:
     assert means[prompt] >= FLOORS[prompt]
-
-
-@pytest.mark.xfail(strict=True, reason="0.727 with the weights of 21 November 2026: not reached")
-def test_five_clicks_reach_the_floor(means: dict[str, float]) -> None:
-    assert means["click_5"] >= FLOORS["click_5"]

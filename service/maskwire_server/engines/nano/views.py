@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -110,6 +111,39 @@ def agreement(prompts: ObjectPrompts, answer: MaskLogits) -> float:
     is_known = (x >= 0) & (x < columns) & (y >= 0) & (y < rows)
     value = answer.values[y.clip(0, rows - 1), x.clip(0, columns - 1)]
     return float((((value > 0) & is_known) == prompts.point_labels).mean())
+
+
+def explanation(prompts: ObjectPrompts, answer: MaskLogits, image: ImageSize, size: int) -> float:
+    """How well the clicks say why the earlier mask should become this answer, 0..1.
+
+    Whoever corrects a mask clicks well inside the largest thing that is wrong with it: so one of
+    the clicks should lie about as deep as anything does in what the answer changes.
+
+    Args:
+        prompts: With an earlier mask, and with clicks.
+        answer: What would come after it.
+        image: Size of the image.
+        size: Cells on each side of the grid on which both are compared.
+
+    Returns:
+        The distance of the deepest click to the rim of the changes over the greatest distance
+        there is; 1 where nothing changes.
+    """
+    extent = _extent(prompts, image)
+    shown = logits_box(answer)
+    if extent is None or shown is None:
+        return 1.0 if extent is shown else 0.0
+    window = window_on(_union(extent, shown), image, 1.1)
+    before = _previous(prompts.mask, window, size) > 0.5
+    changed = before ^ (_previous(answer, window, size) > 0.5)
+    depth = cv2.distanceTransform(np.pad(changed, 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
+    greatest = float(depth.max())
+    if greatest == 0:
+        return 1.0
+    corner = np.array([window.left, window.top])
+    x, y = np.floor((prompts.points - corner) * (size / window.side)).astype(np.int64).T
+    is_seen = (x >= 0) & (x < size) & (y >= 0) & (y < size)
+    return float(depth[y[is_seen] + 1, x[is_seen] + 1].max(initial=0.0)) / greatest
 
 
 def click_view(point: NDArray[np.float32], share: float, image: ImageSize, size: int) -> View:

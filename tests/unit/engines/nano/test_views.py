@@ -96,3 +96,37 @@ def test_agreement_counts_clicks_on_their_side() -> None:
     assert views.agreement(corrected((*inside, True), (*beyond, True)), answer) == 0.5
     assert views.agreement(corrected((*beyond, False)), answer) == 1
     assert views.agreement(corrected(), answer) == 1
+
+
+def logits_of(box: Box) -> MaskLogits:
+    """Logits over the image that show a box."""
+    values = np.full((IMAGE.height_px, IMAGE.width_px), -5, np.float32)
+    values[int(box.y_min) : int(box.y_max), int(box.x_min) : int(box.x_max)] = 5
+    return MaskLogits(values, Box.covering(IMAGE))
+
+
+def test_a_click_in_the_middle_of_a_change_explains_it_and_one_at_its_rim_does_not() -> None:
+    before, small = logits_of(Box(100, 100, 500, 300)), logits_of(Box(100, 100, 140, 140))
+
+    def explained(x: float, y: float, after: MaskLogits) -> float:
+        clicks = ObjectPrompts(
+            object_id=1,
+            points=np.array([[120, 120], [x, y]], np.float32),
+            point_labels=np.array([True, False]),
+            box=None,
+            mask=before,
+        )
+        return views.explanation(clicks, after, IMAGE, 64)
+
+    assert explained(320, 200, small) > 0.9
+    assert explained(480, 110, small) < 0.3
+    assert explained(600, 400, small) == 0
+    assert explained(320, 200, before) == 1
+    corner_gone = MaskLogits(before.values.copy(), before.window)
+    corner_gone.values[100:130, 460:500] = -5
+    assert explained(480, 115, corner_gone) > 0.8
+
+
+def test_what_shows_nothing_is_explained_by_nothing() -> None:
+    nothing = MaskLogits(np.full((4, 4), -5, np.float32), Box.covering(IMAGE))
+    assert views.explanation(corrected((300, 200, False)), nothing, IMAGE, 64) == 0
