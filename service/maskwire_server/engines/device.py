@@ -39,9 +39,7 @@ class Placement:
         return nullcontext()
 
 
-def resolve(
-    device: str = "auto", precision: str = "auto", *, bf16_on_cpu: bool = False
-) -> Placement:
+def resolve(device: str = "auto", precision: str = "auto") -> Placement:
     """Turn the words of the settings into a placement on this machine.
 
     Args:
@@ -49,16 +47,13 @@ def resolve(
             or `mps`.
         precision: `auto` (bf16 on CUDA devices that compute it natively, fp32 elsewhere), `fp32`
             or `bf16`.
-        bf16_on_cpu: Whether `auto` is bf16 on CPUs that compute it natively, too: for models that
-            were judged in both.
 
     Raises:
         MaskwireError: `MODEL_UNAVAILABLE` where the word is unknown or the device absent.
     """
     chosen = _resolve_device(device)
     if precision == "auto":
-        is_allowed = chosen.type == "cuda" or (chosen.type == "cpu" and bf16_on_cpu)
-        precision = "bf16" if is_allowed and _is_bf16_native(chosen) else "fp32"
+        precision = "bf16" if _is_bf16_native(chosen) else "fp32"
     if precision not in ("fp32", "bf16"):
         raise _unavailable(f"precision {precision!r} is unknown: use auto, fp32 or bf16")
     return Placement(chosen, precision)
@@ -141,10 +136,8 @@ def _checked_cuda_device(device: torch.device) -> torch.device:
 
 
 def _is_bf16_native(device: torch.device) -> bool:
-    if device.type == "cpu":
-        # Older torch does not tell.
-        told = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-        return any(told.get(name) for name in ("amx_bf16", "avx512_bf16"))
+    if device.type != "cuda":
+        return False
     with torch.cuda.device(device):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 

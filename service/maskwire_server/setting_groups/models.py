@@ -40,8 +40,7 @@ class ModelsSettings(SettingGroup):
     device: str = "auto"
     """cpu, cuda, cuda:N, mps, or auto: the first accelerator there is."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the networks; auto is bf16 on cuda, for maskwire-nano also on CPUs that compute
-    it natively, and fp32 elsewhere."""
+    """Arithmetic of the networks; auto is bf16 on cuda and fp32 elsewhere."""
     cpu_threads: int = Field(default=0, ge=0)
     """Threads of one network on the CPU; 0 leaves it to torch."""
     weight_bytes: int = Field(default=0, ge=0)

@@ -43,23 +43,6 @@ def test_words_become_a_placement(accelerators, seen, asked, expected):
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "asked", "expected"),
-    [
-        ({"amx_bf16": True}, "auto", "bf16"),
-        ({"avx512_bf16": True}, "auto", "bf16"),
-        ({"avx512_f": True, "amx_bf16": False}, "auto", "fp32"),
-        ({"amx_bf16": True}, "fp32", "fp32"),
-    ],
-)
-def test_a_processor_computes_in_bf16_where_it_can_and_the_model_may(
-    monkeypatch, capabilities, asked, expected
-):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert resolve("cpu", asked, bf16_on_cpu=True).precision == expected
-    assert resolve("cpu", asked).precision == "fp32"
-
-
-@pytest.mark.parametrize(
     ("seen", "asked", "named"),
     [
         ({}, "cuda", "cuda"),

@@ -139,7 +139,7 @@ class NanoEngineFactory(EngineFactory):
     def load(self, specification: ModelSpecification) -> NanoEngine:
         """Load the network onto its device; see `EngineFactory.load`."""
         checkpoint = specification.checkpoint or bundled_weights()
-        placement = resolve(specification.device, specification.precision, bf16_on_cpu=True)
+        placement = resolve(specification.device, specification.precision)
         digest = verified_digest(checkpoint, specification.sha256)
         network = NanoNetwork()
         try:
