@@ -12,6 +12,7 @@ from tests.support import tools
 _ROOT = Path(__file__).parents[2]
 _VERSION = {
     "checkov": "--version",
+    "cyclonedx-py": "--version",
     "docker-compose": "version",
     "envoy": "--version",
     "hadolint": "--version",
