@@ -44,7 +44,8 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _SWITCH_INTERVAL_S = 0.001
 """How long a thread that computes in Python keeps the event loop waiting for its turn.
 
-With Python's 5 ms, the slowest hundredth of refusals under load took about a third longer here.
+With 0.5 ms instead of Python's 5 ms most of the slowest hundredths of refusals under load fell, one
+from 36 to 16 ms, on a busy machine; 1 ms itself was not measured beside them.
 """
 
 _GIVING_UP_S = 2.0
