@@ -12,6 +12,7 @@ from PIL import Image
 Run = Callable[..., tuple[int, str, str]]
 
 SMALL = ("--size", "64x48", "--pictures", "2", "--warmup", "0")
+CAMERA_FRAMES = 12
 
 
 def test_a_mix_is_measured_and_left_behind(run: Run, server: str, tmp_path: Path) -> None:
@@ -19,7 +20,8 @@ def test_a_mix_is_measured_and_left_behind(run: Run, server: str, tmp_path: Path
         *("bench", "load", "--server", server, *SMALL, "--rate", "6", "--duration", "3"),
         *("--mix", "segment=8,auto=1,job=1", "--repeat-share", "0.8", "--connections", "2"),
         *("--cameras", "1", "--fps", "4", "--deadline", "120", "--seed", "11"),
-        *("--json", "--out", tmp_path),
+        # A frame that passes by while the device is busy with others is no failure here.
+        *("--max-failures", str(CAMERA_FRAMES), "--json", "--out", tmp_path),
     )
     assert code == 0, messages
     shown = json.loads(output)

@@ -27,6 +27,12 @@ from tests.support.stores import LIMITS as FILE_LIMITS
 HUNG_S = 40.0
 """A watcher that has heard nothing of a job's end for so long hangs."""
 
+LEASE_S = 0.75
+"""Of the faults that end it; short, so that they do not wait long for it."""
+
+KEPT_LEASE_S = 15.0
+"""Of the faults that leave the worker alone: a machine that pauses for a second must not end it."""
+
 BUSY_TIMEOUT_S = 0.2
 """How long workers wait for a database that another process has locked."""
 
@@ -398,6 +404,21 @@ FAULTS: dict[str, Fault] = {
     "watching process kill -9": watcher_killed,
     "caller vanishes and re-attaches": caller_vanished,
 }
+
+
+_KEEP_THE_LEASE = {
+    child_killed,
+    quota_full,
+    cancelled_at_work,
+    cancelled_when_stuck,
+    watcher_killed,
+    caller_vanished,
+}
+
+
+def lease_s_of(name: str) -> float:
+    """Return how long leases are while a fault happens."""
+    return KEPT_LEASE_S if FAULTS[name] in _KEEP_THE_LEASE else LEASE_S
 
 
 def _long_at_first(seconds: float) -> bytes:

@@ -24,6 +24,7 @@ class ServerProcess:
 
     Attributes:
         log: These lines, of standard error.
+        lines_read: How many there have been; `log_since` takes what this was.
         output: A file with all of standard output.
     """
 
@@ -40,6 +41,8 @@ class ServerProcess:
                 text=True,
             )
         self.log: deque[str] = deque(maxlen=_KEPT_LOG_LINES)
+        self.lines_read = 0
+        self._reading = threading.Lock()
         self.address = ""
         self.metrics_port = 0
         self._listening = threading.Event()
@@ -52,6 +55,13 @@ class ServerProcess:
         if not self._listening.wait(START_TIMEOUT_S) or not self.address:
             self.process.kill()
             raise AssertionError("the server did not start:\n" + "\n".join(self.log))
+
+    def log_since(self, line: int) -> list[str]:
+        """Return the lines after so many; fail when some of them are not kept any more."""
+        with self._reading:
+            kept, after = list(self.log), self.lines_read - line
+        assert after <= len(kept), f"{after - len(kept)} lines are lost"
+        return kept[len(kept) - after :]
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process."""
@@ -66,7 +76,9 @@ class ServerProcess:
     def _read(self, stream: IO[str]) -> None:
         with stream:
             for line in stream:
-                self.log.append(line.rstrip("\n"))
+                with self._reading:
+                    self.log.append(line.rstrip("\n"))
+                    self.lines_read += 1
                 if not self._listening.is_set():
                     self._note(line)
         self._listening.set()

@@ -22,6 +22,8 @@ from .api_keys import KEY_PREFIX, NOBODYS_KEY, ApiKeyRecord, split_key
 
 _log = structlog.get_logger(__name__)
 
+_Version = tuple[int, int, int]
+
 _MAX_FILE_BYTES = 16 * 2**20
 _NOT_VALID = "the API key is not valid"
 
@@ -111,7 +113,7 @@ class KeyFile(Authenticator):
         self._now = now
         self._seen = _version_of(path)
         self._keys: Mapping[str, ApiKeyRecord] = read_keys(path)
-        self._problem = ""
+        self._problem: tuple[_Version | None, str] | None = None
         self._watching: asyncio.Task[None] | None = None
 
     def authenticate(self, credentials: Credentials) -> Identity | None:
@@ -148,6 +150,7 @@ class KeyFile(Authenticator):
 
     def reload(self) -> None:
         """Read the file again if it changed; one that cannot be read changes nothing."""
+        version = None
         try:
             version = _version_of(self._path)
             if version == self._seen:
@@ -155,16 +158,17 @@ class KeyFile(Authenticator):
             self._keys = read_keys(self._path)
         except KeyFileError as error:
             # Callers must not lose access by a file in the middle of being replaced; the next look
-            # tries again.
-            if str(error) != self._problem:
-                self._problem = str(error)
-                _log.error("the API keys were not read again", problem=self._problem)
+            # tries again. Told once of each state of the file.
+            problem = (version, str(error))
+            if problem != self._problem:
+                self._problem = problem
+                _log.error("the API keys were not read again", problem=str(error))
             return
-        self._seen, self._problem = version, ""
+        self._seen, self._problem = version, None
         _log.info("API keys read", file=str(self._path), keys=len(self._keys))
 
 
-def _version_of(path: Path) -> tuple[int, int, int]:
+def _version_of(path: Path) -> _Version:
     """Return what changes whenever the file does; a secret's mount swaps a link to it."""
     try:
         found = path.stat()

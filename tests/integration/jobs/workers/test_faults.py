@@ -17,12 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.robustness.seeds import fault_seed
-from tests.support.job_worker_faults import FAULTS, Arena, Tally, examine
+from tests.support.job_worker_faults import FAULTS, Arena, Tally, examine, lease_s_of
 from tests.support.job_worker_world import Place, job_world, sqlite_place
 from tests.support.nats_process import NatsServer, nats_process, nats_program
 
 SEEDS = 20
-LEASE_S = 0.75
 
 ONE_SEED = fault_seed(default=6)
 """The seed of the default suite: its frozen worker finds a result to commit when it wakes up."""
@@ -61,7 +60,7 @@ async def run_fault(name: str, seed: int, folder: Path, broker: NatsServer | Non
         else Place("nats", broker.url, f"faults-{next(_prefixes)}")
     )
     tally = Tally()
-    async with job_world(folder, place, LEASE_S) as world:
+    async with job_world(folder, place, lease_s_of(name)) as world:
         arena = Arena(world, broker)
         harmed = await FAULTS[name](arena, random.Random(f"{name} {seed}"))
         await examine(arena, harmed, tally)
