@@ -1,9 +1,10 @@
 """Twice and ten times what a server can do: what is answered, what a refusal takes, what it leaves.
 
-The server is set up for callers that would rather be refused than wait: one call on the device and
-one behind it. `limits.max_device_queue` decides how long those that are taken wait, and the last
-test shows what its default gives. `make robustness PYTEST_ARGS="-k overload -s"` prints all
-figures; the generator shares the machine's processors with the server.
+The server is set up for callers that would rather be refused than wait: one call at a time and none
+behind it. `limits.max_device_queue` decides how long those that are taken wait, and the last test
+shows what a place for one more gives, which is at least a call's own time again, and what the
+default gives. `make robustness PYTEST_ARGS="-k overload -s"` prints all figures; the generator
+shares the machine's processors with the server.
 """
 
 from __future__ import annotations
@@ -59,11 +60,10 @@ async def _server(folder: Path, queue: int) -> AsyncIterator[tuple[ServerProcess
 @pytest.mark.robustness
 @pytest.mark.timeout(600)
 async def test_overload_is_refused_cheaply_and_leaves_no_trace(tmp_path: Path) -> None:
-    async with _server(tmp_path, queue=1) as (server, caller):
+    async with _server(tmp_path, queue=0) as (server, caller):
         unloaded = await caller.one_by_one(UNLOADED_S)
         print("\n" + unloaded.line("unloaded"))
-        # As many as fit, so that none is refused and the device never waits.
-        full = await caller.together(2, CAPACITY_S)
+        full = await caller.together(1, CAPACITY_S)
         per_s = len(full.accepted_s) / CAPACITY_S
         print(full.line(f"capacity {per_s:.1f} a second"))
         most_ms = MOST_TIMES_UNLOADED * percentile_ms(unloaded.accepted_s, 99)
@@ -90,12 +90,13 @@ async def test_overload_is_refused_cheaply_and_leaves_no_trace(tmp_path: Path) -
 
 @pytest.mark.robustness
 @pytest.mark.timeout(600)
-async def test_the_default_queue_answers_all_that_it_took(tmp_path: Path) -> None:
+@pytest.mark.parametrize("queue", [1, 128])
+async def test_a_queue_answers_all_that_it_took(tmp_path: Path, queue: int) -> None:
     """It is for callers that would rather wait: nothing is lost, and the queue says how long."""
-    async with _server(tmp_path, queue=128) as (_, caller):
+    async with _server(tmp_path, queue) as (_, caller):
         unloaded = await caller.one_by_one(UNLOADED_S / 3)
         per_s = 1 / (percentile_ms(unloaded.accepted_s, 50) / 1e3)
         load = await caller.at_rate(2 * per_s, LOAD_S)
         print("\n" + unloaded.line("unloaded"))
-        print(load.line("twice as much, with the default queue of 128"))
+        print(load.line(f"twice as much, with a queue of {queue}"))
         assert not load.other
