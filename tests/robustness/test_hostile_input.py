@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -99,24 +100,28 @@ def _method(request: Message) -> MethodDescriptor:
     return next(one for one in methods() if one.input_type is request.DESCRIPTOR)
 
 
-def _check(channel: grpc.Channel, method: MethodDescriptor, messages: Sequence[bytes]) -> Any:
+def _check(
+    channel: grpc.Channel, method: MethodDescriptor, messages: Sequence[bytes]
+) -> tuple[Any, float]:
     """Call, and fail on a status that blames the server or on an answer that is slow every time.
 
-    Where valid calls are slow too, it is the machine.
+    Where valid calls are slow too, it is the machine. Returns the status, and how long the first
+    of the calls took.
     """
-    fastest_s, slowest_valid_s = HANG_S, 0.0
+    taken_s: list[float] = []
+    slowest_valid_s = 0.0
     for _ in range(4):
         started = time.perf_counter()
         code = _call(channel, method, messages)
-        fastest_s = min(fastest_s, time.perf_counter() - started)
+        taken_s.append(time.perf_counter() - started)
         assert code not in FORBIDDEN, code
-        if fastest_s <= SLOW_S:
-            return code
+        if taken_s[-1] <= SLOW_S:
+            return code, taken_s[0]
         started = time.perf_counter()
         _call(channel, _method(_valid()), [_valid().SerializeToString()])
         slowest_valid_s = max(slowest_valid_s, time.perf_counter() - started)
-    assert fastest_s <= 3 * slowest_valid_s, f"takes {fastest_s:.1f} s at best"
-    return code
+    assert min(taken_s) <= 3 * slowest_valid_s, f"takes {min(taken_s):.1f} s at best"
+    return code, taken_s[0]
 
 
 def _memory_bytes(pid: int) -> int:
@@ -155,9 +160,8 @@ def _requests_with(file: corpus.MalformedFile) -> Iterator[Message]:
             if file.data.startswith(b"\x89PNG"):
                 yield mask
         case "map":
-            objects = reconstruction_pb2.ReconstructObjectsRequest(
-                request_id="00000000-0000-4000-8000-000000000000"
-            )
+            # Another one for each, or all but the first are refused for their request_id.
+            objects = reconstruction_pb2.ReconstructObjectsRequest(request_id=str(uuid.uuid4()))
             objects.image.data = picture()
             objects.point_map.data = file.data or b"x"
             yield objects
@@ -171,6 +175,7 @@ def _requests_with(file: corpus.MalformedFile) -> Iterator[Message]:
 @pytest.mark.parametrize(("seed", "count"), FILE_RUNS)
 def test_hostile_files_are_answered(seed, count, server, channel):
     codes: Counter[Any] = Counter()
+    slowest_s = 0.0
     valid = _valid()
     for _ in range(3):  # what is loaded and reserved at first is no growth
         assert _call(channel, _method(valid), [valid.SerializeToString()]) is grpc.StatusCode.OK
@@ -178,12 +183,14 @@ def test_hostile_files_are_answered(seed, count, server, channel):
     for number, file in enumerate(corpus.malformed_files(seed, count)):
         for request in _requests_with(file):
             try:
-                code = _check(channel, _method(request), [request.SerializeToString()])
+                code, taken_s = _check(channel, _method(request), [request.SerializeToString()])
             except AssertionError as error:
                 raise AssertionError(
                     f"file {number} of seed {seed}, {file.name}: {error}"
                 ) from None
             codes[code] += 1
+            slowest_s = max(slowest_s, taken_s)
+    print(f"\n{sum(codes.values())} files, the slowest answered after {slowest_s:.2f} s: {codes}")
     assert codes[grpc.StatusCode.INVALID_ARGUMENT] > count / 3, codes
     assert _call(channel, _method(valid), [valid.SerializeToString()]) is grpc.StatusCode.OK
     _assert_unharmed(server, channel, before)
@@ -193,6 +200,7 @@ def test_hostile_files_are_answered(seed, count, server, channel):
 @pytest.mark.parametrize("method", list(methods()), ids=path_of)
 def test_hostile_messages_are_answered(seed, count, method, server, channel):
     rng = random.Random(f"{seed} {path_of(method)}")
+    slowest_s = 0.0
     before = _memory_bytes(server.process.pid)
     for number in range(count):
         messages = [
@@ -203,9 +211,10 @@ def test_hostile_messages_are_answered(seed, count, method, server, channel):
         if number % 5:  # every fifth is valid on the wire, with extreme numbers
             messages[changed] = wire.damaged(messages[changed], rng)
         try:
-            _check(channel, method, messages)
+            slowest_s = max(slowest_s, _check(channel, method, messages)[1])
         except AssertionError as error:
             raise AssertionError(f"message {number} of seed {seed}: {error}") from None
+    print(f"\n{path_of(method)}: {count} messages, the slowest answered after {slowest_s:.2f} s")
     _assert_unharmed(server, channel, before)
 
 
