@@ -27,7 +27,7 @@ from tests.support.job_calls import DEADLINE_S, check_events, disc, follow, obje
 from tests.support.nats_process import NatsServer, nats_process, nats_program
 from tests.support.server_process import ServerProcess, server_process
 
-LEASE_S = 2.0
+LEASE_S = 4.0
 STOP_TIMEOUT_S = 60.0
 
 

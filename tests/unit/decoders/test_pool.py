@@ -89,7 +89,7 @@ def test_a_child_that_crashes_costs_one_file(pool, metrics, doing):
 
 
 def test_a_child_that_hangs_is_ended(metrics, doing):
-    with decoder_pool(metrics, timeout_s=0.5) as pool:
+    with decoder_pool(metrics, timeout_s=3.0) as pool:
         pool.image(SMALL, LIMITS)
         doing(lambda pid: os.kill(pid, signal.SIGSTOP))
         blamed(lambda: pool.image(SMALL, LIMITS))

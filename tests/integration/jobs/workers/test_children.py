@@ -194,10 +194,10 @@ async def test_work_longer_than_the_stall_limit_and_the_lease_is_left_alone(
     tmp_path: Path,
 ) -> None:
     async with (
-        job_world(tmp_path, sqlite_place(tmp_path), lease_s=1.5) as world,
-        world.workers(stall_timeout_s=4.0),
+        job_world(tmp_path, sqlite_place(tmp_path), lease_s=4.0) as world,
+        world.workers(stall_timeout_s=5.0),
     ):
-        job = await world.submit(script(work("long", 4.5)))
+        job = await world.submit(script(work("long", 5.5)))
         done = await world.audited(job.key, JobState.SUCCEEDED)
     assert done.attempt == 1
 
