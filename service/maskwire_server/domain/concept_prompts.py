@@ -29,7 +29,7 @@ from .grouping import clip_box
 from .logits import MaskLogits
 from .prompts import BoxPrompt, MaskPrompt, ObjectPrompts, PointPrompt, Prompt, TextPrompt
 
-_MAX_CONCEPTS = 32
+MAX_CONCEPTS = 32
 _OVERLAP_IOU = 0.7
 _COMPARED_SIDE_PX = 288
 """Masks are compared with one another on a grid of this side, whatever the size of the image."""
@@ -132,8 +132,8 @@ def read_sought(prompts: Sequence[Prompt]) -> tuple[SoughtConcept, ...]:
         if one.object_id is not None:
             known.add(one.object_id)
         sought[text] = SoughtConcept(text, one.content.score_threshold, one.object_id)
-    if len(sought) > _MAX_CONCEPTS:
-        raise invalid_field("prompts", f"{len(sought)} texts are more than {_MAX_CONCEPTS}")
+    if len(sought) > MAX_CONCEPTS:
+        raise invalid_field("prompts", f"{len(sought)} texts are more than {MAX_CONCEPTS}")
     return tuple(sought.values())
 
 
@@ -205,8 +205,8 @@ def as_prompts(found: FoundInstance) -> ObjectPrompts:
 
 def _checked_ids(texts: Sequence[tuple[Prompt, TextPrompt]]) -> set[int]:
     """Return the object ids of texts, of which none is blank and no two have the same."""
-    if len(texts) > _MAX_CONCEPTS:
-        raise invalid_field("prompts", f"{len(texts)} texts are more than {_MAX_CONCEPTS}")
+    if len(texts) > MAX_CONCEPTS:
+        raise invalid_field("prompts", f"{len(texts)} texts are more than {MAX_CONCEPTS}")
     known: set[int] = set()
     for one, text in texts:
         if not text.text.strip():

@@ -10,6 +10,9 @@ import abc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .concepts import ConceptEngine
 from .geometry import ImageSize
 from .tracking import ObjectSighting, ObjectTracker, TrackingEngine, TrackingLimits
@@ -31,6 +34,23 @@ class SoughtConcept:
     object_id: int | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class FoundObject:
+    """An object that a text had found in a session that goes on here.
+
+    Attributes:
+        object_id: Its id.
+        text: The text, not empty.
+        confidence: How surely it shows what the text says, 0 to 1, when it was found.
+        mask: Where it is in the latest frame, shape (height, width), bool; not empty.
+    """
+
+    object_id: int
+    text: str
+    confidence: float
+    mask: NDArray[np.bool_]
+
+
 class ConceptTracker(ObjectTracker):
     """A tracker that looks for concepts in every frame, once it was told them.
 
@@ -40,8 +60,11 @@ class ConceptTracker(ObjectTracker):
 
     @property
     @abc.abstractmethod
-    def sought(self) -> tuple[str, ...]:
-        """The texts that are looked for, in the order in which they came."""
+    def sought(self) -> tuple[SoughtConcept, ...]:
+        """What is looked for, in the order in which it came.
+
+        The `object_id` of a concept is None once an instance has taken it.
+        """
 
     @abc.abstractmethod
     def seek(
@@ -63,6 +86,29 @@ class ConceptTracker(ObjectTracker):
         Raises:
             MaskwireError: `INVALID_ARGUMENT` for a text that is too long for the model; then
                 nothing has changed. `MODEL_UNAVAILABLE` where the device fails.
+        """
+
+    @abc.abstractmethod
+    def resume(
+        self,
+        objects: Sequence[FoundObject],
+        concepts: Sequence[SoughtConcept],
+        new_id: Callable[[], int],
+    ) -> list[ObjectSighting]:
+        """Go on from what another tracker found in a frame that is the latest one here.
+
+        Nothing is looked for in that frame, so that nothing is found in it twice.
+
+        Args:
+            objects: What was seen there; they are followed from there on.
+            concepts: What to look for in every frame after it; their texts differ.
+            new_id: As for `seek`.
+
+        Returns:
+            The objects as they were given, in the frame.
+
+        Raises:
+            MaskwireError: As `seek`.
         """
 
     @abc.abstractmethod

@@ -9,6 +9,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from ..concept_tracking import SoughtConcept
 from ..errors import MaskwireError
 from ..geometry import ImageSize
 from ..masks import EncodedRle
@@ -63,12 +64,17 @@ class SessionConfig:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotObject:
-    """An object as it was last seen: `mask` in the frame at position `frame` of the snapshot."""
+    """An object as it was last seen: `mask` in the frame at position `frame` of the snapshot.
+
+    `text` and `confidence` are those with which a text found it; empty and None where none did.
+    """
 
     object_id: int
     frame: int
     mask: EncodedRle
     is_visible: bool
+    text: str = ""
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +91,7 @@ class Snapshot:
         next_object_id: Smallest id that was never used.
         frames: Encoded frames that objects were last seen in, oldest first.
         objects: The objects.
+        sought: The texts that were looked for.
     """
 
     model: str
@@ -96,6 +103,7 @@ class Snapshot:
     next_object_id: int
     frames: tuple[bytes, ...]
     objects: tuple[SnapshotObject, ...]
+    sought: tuple[SoughtConcept, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from ..concept_prompts import read_sought
+from ..concept_prompts import MAX_CONCEPTS, read_sought
 from ..concept_tracking import ConceptTracker, SoughtConcept
 from ..errors import ErrorCode, MaskwireError, invalid_field
 from ..executor import BoundedExecutor
@@ -72,8 +72,8 @@ class PromptReader:
         self,
         prompts: Sequence[Prompt],
         size: ImageSize,
+        tracker: ObjectTracker | None,
         *,
-        known: Collection[int],
         first_free_id: int,
     ) -> Said:
         """Read prompts on a frame.
@@ -81,16 +81,23 @@ class PromptReader:
         Args:
             prompts: The prompts.
             size: Size of the frame.
-            known: The session's objects.
+            tracker: Has the session's objects and the texts that are looked for; None before the
+                first frame.
             first_free_id: Smallest id that was never used.
 
         Raises:
             MaskwireError: `INVALID_ARGUMENT` as `group_prompts` and `read_sought`, for too many
-                objects, and for a text with the id of an object.
+                objects or texts, and for a text with the id of an object.
         """
         if not prompts:
             return Said()
         sought = read_sought(prompts)
+        known = () if tracker is None else tracker.object_ids
+        count = len({one.text for one in (*sought_by(tracker), *sought)})
+        if count > MAX_CONCEPTS:
+            raise invalid_field(
+                "prompts", f"{count} texts at a time are more than the limit of {MAX_CONCEPTS}"
+            )
         visual = [one for one in prompts if not isinstance(one.content, TextPrompt)]
         reserved = {one.object_id for one in sought if one.object_id is not None}
         taken = reserved & {*known, *(one.object_id for one in visual)}
@@ -116,6 +123,11 @@ def seek(tracker: ObjectTracker, said: Said, new_id: Callable[[], int]) -> Seque
         return ()
     assert isinstance(tracker, ConceptTracker)
     return tracker.seek(said.sought, new_id)
+
+
+def sought_by(tracker: ObjectTracker | None) -> tuple[SoughtConcept, ...]:
+    """Return what a tracker looks for in every frame."""
+    return tracker.sought if isinstance(tracker, ConceptTracker) else ()
 
 
 def check_known(object_ids: Collection[int], known: Collection[int]) -> None:

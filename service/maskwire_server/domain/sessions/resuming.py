@@ -5,18 +5,41 @@ A snapshot comes from a client, so nothing in it is taken for granted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..engine import ModelDescription
+from ..concept_tracking import ConceptTracker, FoundObject, SoughtConcept
+from ..engine import ImageEmbedding, ModelDescription
 from ..errors import ErrorCode, MaskwireError
 from ..geometry import ImageSize
 from ..masks import decode_mask
 from ..prompts import ObjectPrompts
 from ..segmentation import Caller
+from ..tracking import ObjectTracker
+from .answers import Sightings
 from .messages import Snapshot, SnapshotObject
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What begins the objects of a frame.
+
+    Attributes:
+        prompted: Masks as prompts, of objects that prompts had begun.
+        found: Objects that texts had found.
+        sought: Texts to look for in the frames after it.
+    """
+
+    prompted: tuple[ObjectPrompts, ...]
+    found: tuple[FoundObject, ...]
+    sought: tuple[SoughtConcept, ...]
+
+    @property
+    def object_ids(self) -> frozenset[int]:
+        """The ids of both."""
+        return frozenset(one.object_id for one in (*self.prompted, *self.found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,33 +50,37 @@ class SeenFrame:
         data: The encoded frame.
         size: What size it must be.
         objects: The objects.
+        sought: Texts to look for in the frames after it.
     """
 
     data: bytes
     size: ImageSize
     objects: tuple[SnapshotObject, ...]
+    sought: tuple[SoughtConcept, ...]
 
-    def prompts(self) -> list[ObjectPrompts]:
-        """Return the objects' masks as prompts; empty masks are left out. Blocks.
+    def read(self) -> Restored:
+        """Return what to begin the objects with; empty masks are left out. Blocks.
 
         Raises:
             MaskwireError: `INVALID_ARGUMENT` for a mask that is malformed or of another size.
         """
-        decoded = [
-            (one.object_id, decode_mask(one.mask, self.size, "objects.mask"))
-            for one in self.objects
-        ]
-        return [
-            ObjectPrompts(
-                object_id=object_id,
+        prompted, found = [], []
+        for one in self.objects:
+            bitmap = decode_mask(one.mask, self.size, "objects.mask")
+            if not bitmap.any():
+                continue
+            if one.text:
+                found.append(FoundObject(one.object_id, one.text, one.confidence or 0.0, bitmap))
+                continue
+            prompts = ObjectPrompts(
+                object_id=one.object_id,
                 points=np.empty((0, 2), np.float32),
                 point_labels=np.empty(0, np.bool_),
                 box=None,
                 mask=bitmap,
             )
-            for object_id, bitmap in decoded
-            if bitmap.any()
-        ]
+            prompted.append(prompts)
+        return Restored(tuple(prompted), tuple(found), self.sought)
 
 
 def seen_frames(snapshot: Snapshot) -> Iterator[SeenFrame]:
@@ -62,7 +89,8 @@ def seen_frames(snapshot: Snapshot) -> Iterator[SeenFrame]:
     for position, data in enumerate(snapshot.frames):
         assert size is not None
         here = tuple(one for one in snapshot.objects if one.frame == position)
-        yield SeenFrame(data, size, here)
+        is_last = position == len(snapshot.frames) - 1
+        yield SeenFrame(data, size, here, snapshot.sought if is_last else ())
 
 
 def check_snapshot(
@@ -85,10 +113,46 @@ def check_snapshot(
     ids = [one.object_id for one in snapshot.objects]
     if len(set(ids)) < len(ids) or any(one >= snapshot.next_object_id for one in ids):
         raise refused("its object ids contradict each other")
+    texts = [one.text for one in snapshot.sought]
+    if len(set(texts)) < len(texts):
+        raise refused("a text is there twice")
     if any(one.frame >= len(snapshot.frames) for one in snapshot.objects):
         raise refused("an object's frame is missing")
+    reserved = [one.object_id for one in snapshot.sought if one.object_id is not None]
+    if not set(reserved).isdisjoint(ids) or any(one >= snapshot.next_object_id for one in reserved):
+        raise refused("the id of a text contradicts those of its objects")
     if snapshot.frames and snapshot.frame_size is None:
         raise refused("the size of its frames is missing")
+
+
+def restore(
+    tracker: ObjectTracker,
+    number: int,
+    embedding: ImageEmbedding,
+    told: Restored,
+    new_id: Callable[[], int],
+) -> Sightings:
+    """Give a tracker a frame of a snapshot; called where the engine computes.
+
+    Args:
+        tracker: The tracker.
+        number: Number of the frame.
+        embedding: The frame.
+        told: What the snapshot says of it.
+        new_id: Gives the ids of what texts find.
+
+    Raises:
+        MaskwireError: `SEED_REFUSED` for texts where the tracker looks for none.
+    """
+    followed = tracker.advance(number, embedding)
+    objects = told.prompted
+    prompted = tracker.prompt(number, objects, multimask=False) if objects else ()
+    if not told.found and not told.sought:
+        return Sightings(tuple(followed), tuple(prompted))
+    if not isinstance(tracker, ConceptTracker):
+        raise refused("the model looks for no texts")
+    found = tracker.resume(told.found, told.sought, new_id)
+    return Sightings((*followed, *found), tuple(prompted))
 
 
 def refused(reason: str) -> MaskwireError:

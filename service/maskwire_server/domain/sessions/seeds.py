@@ -7,7 +7,7 @@ last one, and for objects that are lost the ones they were last seen in, as far 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import ErrorCode, MaskwireError
 from ..file_decoder import FileDecoder
@@ -35,6 +35,8 @@ class _Seen:
     frame: int
     logits: MaskLogits
     is_visible: bool
+    text: str
+    confidence: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +74,11 @@ class SeedKeeper:
         for sighting in sightings:
             before = self._seen.get(sighting.object_id)
             if sighting.presence >= VISIBLE_FROM:
-                self._seen[sighting.object_id] = _Seen(frame, sighting.logits, is_visible=True)
-            elif before is not None:
                 self._seen[sighting.object_id] = _Seen(
-                    before.frame, before.logits, is_visible=False
+                    frame, sighting.logits, True, sighting.text, sighting.confidence
                 )
+            elif before is not None:
+                self._seen[sighting.object_id] = replace(before, is_visible=False)
         self._drop_frames()
 
     def forget(self, object_ids: Collection[int]) -> None:
@@ -118,7 +120,14 @@ class SeedKeeper:
                 f"the session's frames and masks do not fit into a seed of {max_bytes} bytes",
             )
         objects = tuple(
-            SnapshotObject(object_id, numbers.index(seen.frame), masks[object_id], seen.is_visible)
+            SnapshotObject(
+                object_id,
+                numbers.index(seen.frame),
+                masks[object_id],
+                seen.is_visible,
+                seen.text,
+                seen.confidence,
+            )
             for object_id, seen in self._seen.items()
             if seen.frame in numbers
         )

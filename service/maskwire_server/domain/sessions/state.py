@@ -25,10 +25,10 @@ from ..tracking import ObjectTracker, TrackingEngine, TrackingLimits
 from .answers import Sightings, make_masks
 from .costs import Answered, Costs, StateLimits
 from .frames import HeldFrame, HeldFrames, check_size, gather
-from .messages import NewFrame, NewPrompts, SessionConfig, Snapshot, SnapshotObject
-from .prompting import PromptReader, Said, check_known, seek
-from .resuming import SeenFrame, check_snapshot, refused, seen_frames
-from .seeds import SeedKeeper
+from .messages import NewFrame, NewPrompts, SessionConfig, Snapshot
+from .prompting import PromptReader, Said, check_known, seek, sought_by
+from .resuming import SeenFrame, check_snapshot, refused, restore, seen_frames
+from .seeds import SeedContent, SeedKeeper
 
 
 class SessionState:
@@ -185,7 +185,6 @@ class SessionState:
         costs = Costs(received_s)
         tracker = await self._tracker_for(size)
         multimask = self._config.mask_options.return_multiple_masks
-
         starts_anew = request.replace and held is self._frames.latest
         self._reserve(said)
 
@@ -257,8 +256,7 @@ class SessionState:
             MaskwireError: `PAYLOAD_TOO_LARGE` where it does not fit.
         """
         size = self._size
-        frames: tuple[bytes, ...] = ()
-        objects: tuple[SnapshotObject, ...] = ()
+        content = SeedContent((), ())
         if size is not None:
             make = partial(
                 self._seeds.content,
@@ -267,8 +265,7 @@ class SessionState:
                 self._limits.max_seed_bytes,
                 self._images.decoder,
             )
-            content = await self._pixels.run(make, is_refusable=False)
-            frames, objects = content.value.frames, content.value.objects
+            content = (await self._pixels.run(make, is_refusable=False)).value
         return Snapshot(
             model=self._model.description.name,
             checkpoint_digest=self._model.description.checkpoint_digest,
@@ -277,12 +274,15 @@ class SessionState:
             last_sequence=last_sequence,
             frame_size=size,
             next_object_id=self._next_object_id,
-            frames=frames,
-            objects=objects,
+            frames=content.frames,
+            objects=content.objects,
+            sought=sought_by(self._tracker),
         )
 
     async def resume(self, snapshot: Snapshot) -> None:
         """Go on from a snapshot: its frames are encoded again, and its masks given as prompts.
+
+        What texts had found goes on as found, and the texts are looked for from the next frame on.
 
         Raises:
             MaskwireError: `SEED_REFUSED` where it does not fit this caller, this model or itself.
@@ -305,19 +305,16 @@ class SessionState:
         if image.size != size:
             raise refused("a frame is not of the size that it says")
         encoded = await self._images.encode_frame(image, self._model, self._caller, keep=False)
-        objects = (await self._pixels.run(frame.prompts, is_refusable=False)).value
+        told = (await self._pixels.run(frame.read, is_refusable=False)).value
         tracker = await self._tracker_for(size)
         number = self._next_number
 
         def follow() -> Sightings:
-            tracked = tracker.advance(number, encoded.embedding)
-            prompted = tracker.prompt(number, objects, multimask=False) if objects else ()
-            return Sightings(tuple(tracked), tuple(prompted))
+            return restore(tracker, number, encoded.embedding, told, self._new_id)
 
         seen = (await self._model.run(follow, is_refusable=False)).value
         # What the snapshot says was seen counts as seen, whatever the tracker thinks of it.
-        told = {one.object_id for one in objects}
-        self._seeds.note(number, image.data, seen.with_visible(told))
+        self._seeds.note(number, image.data, seen.with_visible(told.object_ids))
         self._next_number += 1
 
     async def _tracker_for(self, size: ImageSize) -> ObjectTracker:
@@ -343,7 +340,7 @@ class SessionState:
 
     async def _read(self, prompts: Sequence[Prompt], size: ImageSize) -> Said:
         return await self._reader.read(
-            prompts, size, known=self.object_ids, first_free_id=self._next_object_id
+            prompts, size, self._tracker, first_free_id=self._next_object_id
         )
 
     def _reserve(self, said: Said) -> None:

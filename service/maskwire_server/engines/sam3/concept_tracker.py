@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from maskwire_server.domain.concept_tracking import SoughtConcept
+from maskwire_server.domain.concept_tracking import FoundObject, SoughtConcept
 
+from .association import Seen, followed, without_duplicates
 from .embedding import Sam3Embedding
 from .network import Sam3Network
 from .texts import TextEncoder, TextFeatures
@@ -26,23 +27,6 @@ from .video_session import StreamedSession
 
 _FRAMES_UNSEEN = 30
 """Frames for which a removed object stays known, so that it is not found anew at once."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Seen:
-    """An object in a frame.
-
-    Attributes:
-        internal_id: The object, as the session knows it.
-        mask: Logits, shape (rows, columns).
-        presence: Probability that it is visible, 0 to 1.
-        is_new: Whether it was found in this frame.
-    """
-
-    internal_id: int
-    mask: torch.Tensor
-    presence: float
-    is_new: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -80,9 +64,11 @@ class ConceptVideo:
         self._origin: dict[int, str] = {}
 
     @property
-    def sought(self) -> tuple[str, ...]:
-        """The texts that are looked for."""
-        return tuple(one.concept.text for one in self._sought.values())
+    def sought(self) -> tuple[SoughtConcept, ...]:
+        """What is looked for; with the ids that first instances have yet to take."""
+        return tuple(
+            replace(one.concept, object_id=one.reserved_id) for one in self._sought.values()
+        )
 
     @property
     def is_idle(self) -> bool:
@@ -125,21 +111,45 @@ class ConceptVideo:
             embedding: That frame.
             capacity: Most objects that may be followed.
         """
-        features = [self._texts.encode(one.text) for one in concepts]
-        by_text = {one.concept.text: key for key, one in self._sought.items()}
-        added = []
-        for concept, encoded in zip(concepts, features, strict=True):
-            known = by_text.get(concept.text)
-            if known is not None:
-                self._sought[known].concept = concept
-                continue
-            self._sought[self._next_prompt_id] = _Sought(concept, encoded, concept.object_id)
-            self._session.prompts[self._next_prompt_id] = concept.text
-            added.append(self._next_prompt_id)
-            self._next_prompt_id += 1
+        added = self.seek_later(concepts)
         if self._searched_frame == frame:
             return self._begin(added, frame, embedding, capacity) if added else []
         return self.follow(frame, embedding, capacity)
+
+    def seek_later(self, concepts: Sequence[SoughtConcept]) -> list[int]:
+        """Look for concepts from the next frame on; return the prompt ids of those that are new."""
+        features = [self._texts.encode(one.text) for one in concepts]
+        added = []
+        for concept, encoded in zip(concepts, features, strict=True):
+            prompt_id = self._prompt_id(concept.text)
+            if prompt_id in self._sought:
+                self._sought[prompt_id].concept = concept
+                continue
+            self._sought[prompt_id] = _Sought(concept, encoded, concept.object_id)
+            self._session.prompts[prompt_id] = concept.text
+            added.append(prompt_id)
+        return added
+
+    def bring_back(
+        self, objects: Sequence[FoundObject], masks: Sequence[torch.Tensor], frame: int
+    ) -> list[int]:
+        """Go on with objects that were found before; return their ids within the session.
+
+        Args:
+            objects: The objects.
+            masks: Where each is in the latest frame, shapes (rows, columns): 0 or 1.
+            frame: The latest frame; it counts as searched.
+        """
+        self._searched_frame = frame
+        if not objects:
+            return []
+        ids = [self._session.max_obj_id + 1 + rank for rank in range(len(objects))]
+        for internal_id, one in zip(ids, objects, strict=True):
+            self._admit(internal_id, self._prompt_id(one.text), one.confidence, frame)
+            self._origin[internal_id] = one.text
+            self.keep(internal_id)
+        self._model._tracker_add_new_objects(self._session, frame, ids, torch.stack(list(masks)))
+        return ids
 
     def stop_seeking(self) -> None:
         """Look for nothing any more; what was found is followed on for good."""
@@ -190,7 +200,7 @@ class ConceptVideo:
         )
         self._take_over(tables)
         self._searched_frame = frame
-        seen = list(_followed(known, masks, scores, found, plan, tables, frame))
+        seen = list(followed(known, masks, scores, found, plan, tables, frame))
         seen += self._begun(plan["new_det_obj_ids"], found["mask"][plan["new_det_out_inds"]])
         self._cut_tables()
         return [one for one in seen if not self._is_muted(one)]
@@ -217,7 +227,7 @@ class ConceptVideo:
                 chosen = torch.where(score > least)[0]
             else:
                 chosen = torch.where(score >= least)[0]
-            chosen = _without_duplicates(
+            chosen = without_duplicates(
                 chosen, score, output.pred_masks[0], self._model.det_nms_thresh
             )
             boxes.append(output.pred_boxes[0, chosen])
@@ -265,14 +275,30 @@ class ConceptVideo:
             return []
         ids = [session.max_obj_id + 1 + rank for rank in range(len(order))]
         for internal_id, at in zip(ids, order, strict=True):
-            session.obj_id_to_prompt_id[internal_id] = prompt_of[at]
-            session.obj_id_to_score[internal_id] = float(found["scores"][at])
-            session.obj_first_frame_idx[internal_id] = frame
-            session.trk_keep_alive[internal_id] = self._model.init_trk_keep_alive
-        session.max_obj_id = ids[-1]
+            self._admit(internal_id, prompt_of[at], float(found["scores"][at]), frame)
         masks = found["mask"][order]
         self._model._tracker_add_new_objects(session, frame, ids, masks)
         return self._begun(ids, masks)
+
+    def _admit(self, internal_id: int, prompt_id: int, score: float, frame: int) -> None:
+        """Enter an object into upstream's tables."""
+        session = self._session
+        session.obj_id_to_prompt_id[internal_id] = prompt_id
+        session.obj_id_to_score[internal_id] = score
+        session.obj_first_frame_idx[internal_id] = frame
+        session.trk_keep_alive[internal_id] = self._model.init_trk_keep_alive
+        session.max_obj_id = internal_id
+
+    def _prompt_id(self, text: str) -> int:
+        """Return the id of a text that is or was looked for, or one that was never used."""
+        for prompt_id, sought in self._sought.items():
+            if sought.concept.text == text:
+                return prompt_id
+        for internal_id, origin in self._origin.items():
+            if origin == text:
+                return int(self._session.obj_id_to_prompt_id[internal_id])
+        self._next_prompt_id += 1
+        return self._next_prompt_id - 1
 
     def _begun(self, ids: Sequence[int], masks: torch.Tensor) -> list[Seen]:
         """Return objects that begin, the most confident first."""
@@ -343,46 +369,3 @@ class ConceptVideo:
     def _drop(self, internal_id: int) -> None:
         self._session.remove_object(internal_id)
         self._cut_tables()
-
-
-def _followed(
-    known: Sequence[int],
-    masks: torch.Tensor,
-    scores: torch.Tensor,
-    found: dict[str, torch.Tensor],
-    plan: dict[str, Any],
-    tables: dict[str, Any],
-    frame: int,
-) -> Iterator[Seen]:
-    """Yield the objects that were known before, without those that the rules drop."""
-    suppressed: Collection[int] = tables["extra_metadata"]["suppressed_obj_ids"][frame]
-    presences = scores.float().sigmoid().flatten().tolist()
-    for index, internal_id in enumerate(known):
-        if internal_id in plan["obj_ids_newly_removed"]:
-            continue
-        mask = masks[index]
-        if internal_id in plan["reconditioned_obj_ids"]:
-            mask = found["mask"][plan["trk_id_to_max_iou_high_conf_det"][internal_id]]
-        presence = 0.0 if internal_id in suppressed else presences[index]
-        yield Seen(internal_id, mask, presence, False)
-
-
-def _without_duplicates(
-    chosen: torch.Tensor, score: torch.Tensor, masks: torch.Tensor, most_iou: float
-) -> torch.Tensor:
-    """Return the detections that no better one covers, in their own order.
-
-    Upstream leaves this to an extension that it would fetch.
-    """
-    if most_iou <= 0 or len(chosen) < 2:
-        return chosen
-    flat = (masks[chosen] > 0).flatten(1).float()
-    shared = flat @ flat.T
-    areas = flat.sum(1)
-    ious = shared / (areas[:, None] + areas - shared).clamp(min=1)
-    is_too_close = (ious > most_iou).tolist()
-    kept: list[int] = []
-    for at in score[chosen].argsort(descending=True, stable=True).tolist():
-        if not any(is_too_close[at][better] for better in kept):
-            kept.append(at)
-    return chosen[sorted(kept)]

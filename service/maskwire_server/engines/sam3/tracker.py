@@ -14,18 +14,26 @@ from typing import Any
 
 import torch
 
-from maskwire_server.domain.concept_tracking import ConceptTracker, SoughtConcept
+from maskwire_server.domain.concept_tracking import (
+    ConceptTracker,
+    FoundObject,
+    SoughtConcept,
+)
 from maskwire_server.domain.engine import ImageEmbedding
 from maskwire_server.domain.geometry import ImageSize
 from maskwire_server.domain.prompts import ObjectPrompts
 from maskwire_server.domain.tracking import ObjectSighting, PromptedObject, TrackingLimits
 
-from .concept_tracker import ConceptVideo, Seen
+from .association import Seen
+from .concept_tracker import ConceptVideo
 from .embedding import Sam3Embedding
 from .network import Sam3Network
 from .texts import TextEncoder
 from .video_prompting import VideoPrompting
 from .video_session import FrameFeatures, StreamedSession
+
+# The numbers with which the tracker takes a mask of 0 to 1 for logits.
+_MASK_SCALE, _MASK_BIAS = 20.0, -10.0
 
 
 class Sam3Tracker(ConceptTracker):
@@ -88,8 +96,8 @@ class Sam3Tracker(ConceptTracker):
         return tuple(self._objects)
 
     @property
-    def sought(self) -> tuple[str, ...]:
-        """The texts that are looked for."""
+    def sought(self) -> tuple[SoughtConcept, ...]:
+        """What is looked for; see `ConceptTracker.sought`."""
         return self._concepts.sought
 
     @property
@@ -174,6 +182,33 @@ class Sam3Tracker(ConceptTracker):
             sightings = list(self._sightings([one for one in seen if one.is_new]))
             self._prune()
         return sightings
+
+    def resume(
+        self,
+        objects: Sequence[FoundObject],
+        concepts: Sequence[SoughtConcept],
+        new_id: Callable[[], int],
+    ) -> list[ObjectSighting]:
+        """Go on from what another tracker found; see `ConceptTracker.resume`."""
+        self._new_id = new_id
+        with self._computing():
+            self._concepts.seek_later(concepts)
+            masks = [self._prompting.cells(one.mask) for one in objects]
+            brought = self._concepts.bring_back(objects, masks, self._latest)
+            for one, internal_id in zip(objects, brought, strict=True):
+                self._by_internal[internal_id] = one.object_id
+                self._objects[one.object_id] = (self._found_session, internal_id)
+            self._prune()
+        return [
+            ObjectSighting(
+                one.object_id,
+                self._prompting.logits(cells * _MASK_SCALE + _MASK_BIAS),
+                1.0,
+                one.text,
+                one.confidence,
+            )
+            for one, cells in zip(objects, masks, strict=True)
+        ]
 
     def stop_seeking(self) -> None:
         """Look for no concept any more."""

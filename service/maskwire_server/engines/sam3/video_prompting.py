@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from maskwire_server.domain.engine import MaskCandidate
 from maskwire_server.domain.geometry import Box, ImageSize
@@ -117,6 +118,11 @@ class VideoPrompting:
             )
             self._store(session, index, frame, output, is_conditioning=False, is_prompted=False)
             session.frames_tracked_per_obj[index][frame] = {"reverse": False}
+
+    def cells(self, mask: NDArray[np.bool_]) -> torch.Tensor:
+        """Return a mask of the whole frame at the network's side, shape (side, side): 0 or 1."""
+        filled = filled_mask(mask, self._size, self._network.side)
+        return torch.from_numpy(filled).to(self._device, torch.float32)
 
     def logits(self, values: torch.Tensor) -> MaskLogits:
         """Return a mask of the whole frame, from shape (rows, columns)."""

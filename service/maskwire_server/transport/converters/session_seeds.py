@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError, Message
 
 from maskwire.v1 import mask_pb2, realtime_pb2, session_snapshot_pb2
 
+from ...domain.concept_tracking import SoughtConcept
 from ...domain.errors import MaskwireError
 from ...domain.masks import EncodedRle, MaskEncoding
 from ...domain.postprocessing import PostprocessOptions
@@ -71,8 +72,18 @@ class Seed:
                     frame=one.frame,
                     mask=EncodedRle(one.mask.counts, image_size_from_proto(one.mask.size)),
                     is_visible=one.is_visible,
+                    text=one.text,
+                    confidence=one.confidence if one.text else None,
                 )
                 for one in message.objects
+            ),
+            sought=tuple(
+                SoughtConcept(
+                    one.text,
+                    one.score_threshold if one.HasField("score_threshold") else None,
+                    one.object_id if one.HasField("object_id") else None,
+                )
+                for one in message.texts
             ),
         )
 
@@ -117,8 +128,16 @@ def seed_to_proto(snapshot: Snapshot) -> realtime_pb2.SessionSeed:
                     size=image_size_to_proto(one.mask.size), counts=one.mask.counts
                 ),
                 is_visible=one.is_visible,
+                text=one.text,
+                confidence=one.confidence or 0.0,
             )
             for one in snapshot.objects
+        ],
+        texts=[
+            session_snapshot_pb2.SnapshotText(
+                text=one.text, score_threshold=one.score_threshold, object_id=one.object_id
+            )
+            for one in snapshot.sought
         ],
     )
     return realtime_pb2.SessionSeed(
