@@ -181,9 +181,10 @@ class SessionConfig(_message.Message):
     """
     resume_seed: _builtins.bytes
     """What ExportSeed gave in a session of the same model, here or on another server: the objects go
-    on with their ids and masks, and the next frame may be any later one. Fields that are unset
-    here are as they were in that session; an object that no longer fits the seed (one lost so long
-    ago that its last frame was not kept) is not brought back.
+    on with their ids and masks, texts are looked for from the next frame on, and that may be any
+    later one. Fields that are unset here are as they were in that session; an object that no
+    longer fits the seed (one lost so long ago that its last frame was not kept) is not brought
+    back, and what a text had found and RemoveObjects removed may be found again, with a new id.
     """
     @_builtins.property
     def mask_options(self) -> _mask_pb2.MaskOptions:
@@ -916,8 +917,8 @@ class SessionSeed(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
     seed: _builtins.bytes
-    """Opaque, versioned and bound to the model's checkpoint; holds the latest masks, ids and the
-    config.
+    """Opaque, versioned and bound to the model's checkpoint; holds the latest masks, ids, texts and
+    the config.
     """
     last_sequence: _builtins.int
     """Last sequence that it covers; what was sent after it must be sent again."""

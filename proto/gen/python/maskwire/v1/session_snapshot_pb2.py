@@ -27,7 +27,7 @@ from maskwire.v1 import mask_pb2 as maskwire_dot_v1_dot_mask__pb2
 from maskwire.v1 import realtime_pb2 as maskwire_dot_v1_dot_realtime__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"maskwire/v1/session_snapshot.proto\x12\x0bmaskwire.v1\x1a\x1amaskwire/v1/geometry.proto\x1a\x16maskwire/v1/mask.proto\x1a\x1amaskwire/v1/realtime.proto\"\xda\x03\n\x0fSessionSnapshot\x12\x18\n\x07version\x18\x01 \x01(\rR\x07version\x12\x1e\n\x05model\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x05model\x12\x35\n\x11\x63heckpoint_digest\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x10\x63heckpointDigest\x12 \n\x06tenant\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x06tenant\x12\x32\n\x06\x63onfig\x18\x05 \x01(\x0b\x32\x1a.maskwire.v1.SessionConfigR\x06\x63onfig\x12#\n\rlast_sequence\x18\x06 \x01(\x04R\x0clastSequence\x12\x35\n\nframe_size\x18\x07 \x01(\x0b\x32\x16.maskwire.v1.ImageSizeR\tframeSize\x12$\n\x0enext_object_id\x18\x08 \x01(\rR\x0cnextObjectId\x12<\n\x06\x66rames\x18\t \x03(\x0b\x32\x1a.maskwire.v1.SnapshotFrameB\x08\xbaH\x05\x92\x01\x02\x10\x08R\x06\x66rames\x12@\n\x07objects\x18\n \x03(\x0b\x32\x1b.maskwire.v1.SnapshotObjectB\t\xbaH\x06\x92\x01\x03\x10\x80\x08R\x07objects\".\n\rSnapshotFrame\x12\x1d\n\x05image\x18\x01 \x01(\x0c\x42\x07\xbaH\x04z\x02\x10\x01R\x05image\"\xa3\x01\n\x0eSnapshotObject\x12*\n\tobject_id\x18\x01 \x01(\rB\r\xbaH\n*\x08\x18\xff\xff\xff\xff\x07(\x01R\x08objectId\x12\x14\n\x05\x66rame\x18\x02 \x01(\rR\x05\x66rame\x12\x30\n\x04mask\x18\x03 \x01(\x0b\x32\x14.maskwire.v1.CocoRleB\x06\xbaH\x03\xc8\x01\x01R\x04mask\x12\x1d\n\nis_visible\x18\x04 \x01(\x08R\tisVisibleb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"maskwire/v1/session_snapshot.proto\x12\x0bmaskwire.v1\x1a\x1amaskwire/v1/geometry.proto\x1a\x16maskwire/v1/mask.proto\x1a\x1amaskwire/v1/realtime.proto\"\x95\x04\n\x0fSessionSnapshot\x12\x18\n\x07version\x18\x01 \x01(\rR\x07version\x12\x1e\n\x05model\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x05model\x12\x35\n\x11\x63heckpoint_digest\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x10\x63heckpointDigest\x12 \n\x06tenant\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x06tenant\x12\x32\n\x06\x63onfig\x18\x05 \x01(\x0b\x32\x1a.maskwire.v1.SessionConfigR\x06\x63onfig\x12#\n\rlast_sequence\x18\x06 \x01(\x04R\x0clastSequence\x12\x35\n\nframe_size\x18\x07 \x01(\x0b\x32\x16.maskwire.v1.ImageSizeR\tframeSize\x12$\n\x0enext_object_id\x18\x08 \x01(\rR\x0cnextObjectId\x12<\n\x06\x66rames\x18\t \x03(\x0b\x32\x1a.maskwire.v1.SnapshotFrameB\x08\xbaH\x05\x92\x01\x02\x10\x08R\x06\x66rames\x12@\n\x07objects\x18\n \x03(\x0b\x32\x1b.maskwire.v1.SnapshotObjectB\t\xbaH\x06\x92\x01\x03\x10\x80\x08R\x07objects\x12\x39\n\x05texts\x18\x0b \x03(\x0b\x32\x19.maskwire.v1.SnapshotTextB\x08\xbaH\x05\x92\x01\x02\x10 R\x05texts\".\n\rSnapshotFrame\x12\x1d\n\x05image\x18\x01 \x01(\x0c\x42\x07\xbaH\x04z\x02\x10\x01R\x05image\"\xf2\x01\n\x0eSnapshotObject\x12*\n\tobject_id\x18\x01 \x01(\rB\r\xbaH\n*\x08\x18\xff\xff\xff\xff\x07(\x01R\x08objectId\x12\x14\n\x05\x66rame\x18\x02 \x01(\rR\x05\x66rame\x12\x30\n\x04mask\x18\x03 \x01(\x0b\x32\x14.maskwire.v1.CocoRleB\x06\xbaH\x03\xc8\x01\x01R\x04mask\x12\x1d\n\nis_visible\x18\x04 \x01(\x08R\tisVisible\x12\x1c\n\x04text\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x04text\x12/\n\nconfidence\x18\x06 \x01(\x02\x42\x0f\xbaH\x0c\n\n\x1d\x00\x00\x80?-\x00\x00\x00\x00R\nconfidence\"\xc0\x01\n\x0cSnapshotText\x12\x1e\n\x04text\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08R\x04text\x12=\n\x0fscore_threshold\x18\x02 \x01(\x02\x42\x0f\xbaH\x0c\n\n\x1d\x00\x00\x80?-\x00\x00\x00\x00H\x00R\x0escoreThreshold\x88\x01\x01\x12/\n\tobject_id\x18\x03 \x01(\rB\r\xbaH\n*\x08\x18\xff\xff\xff\xff\x07(\x01H\x01R\x08objectId\x88\x01\x01\x42\x12\n\x10_score_thresholdB\x0c\n\n_object_idb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,16 +44,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONSNAPSHOT'].fields_by_name['frames']._serialized_options = b'\272H\005\222\001\002\020\010'
   _globals['_SESSIONSNAPSHOT'].fields_by_name['objects']._loaded_options = None
   _globals['_SESSIONSNAPSHOT'].fields_by_name['objects']._serialized_options = b'\272H\006\222\001\003\020\200\010'
+  _globals['_SESSIONSNAPSHOT'].fields_by_name['texts']._loaded_options = None
+  _globals['_SESSIONSNAPSHOT'].fields_by_name['texts']._serialized_options = b'\272H\005\222\001\002\020 '
   _globals['_SNAPSHOTFRAME'].fields_by_name['image']._loaded_options = None
   _globals['_SNAPSHOTFRAME'].fields_by_name['image']._serialized_options = b'\272H\004z\002\020\001'
   _globals['_SNAPSHOTOBJECT'].fields_by_name['object_id']._loaded_options = None
   _globals['_SNAPSHOTOBJECT'].fields_by_name['object_id']._serialized_options = b'\272H\n*\010\030\377\377\377\377\007(\001'
   _globals['_SNAPSHOTOBJECT'].fields_by_name['mask']._loaded_options = None
   _globals['_SNAPSHOTOBJECT'].fields_by_name['mask']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_SNAPSHOTOBJECT'].fields_by_name['text']._loaded_options = None
+  _globals['_SNAPSHOTOBJECT'].fields_by_name['text']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_SNAPSHOTOBJECT'].fields_by_name['confidence']._loaded_options = None
+  _globals['_SNAPSHOTOBJECT'].fields_by_name['confidence']._serialized_options = b'\272H\014\n\n\035\000\000\200?-\000\000\000\000'
+  _globals['_SNAPSHOTTEXT'].fields_by_name['text']._loaded_options = None
+  _globals['_SNAPSHOTTEXT'].fields_by_name['text']._serialized_options = b'\272H\007r\005\020\001\030\200\010'
+  _globals['_SNAPSHOTTEXT'].fields_by_name['score_threshold']._loaded_options = None
+  _globals['_SNAPSHOTTEXT'].fields_by_name['score_threshold']._serialized_options = b'\272H\014\n\n\035\000\000\200?-\000\000\000\000'
+  _globals['_SNAPSHOTTEXT'].fields_by_name['object_id']._loaded_options = None
+  _globals['_SNAPSHOTTEXT'].fields_by_name['object_id']._serialized_options = b'\272H\n*\010\030\377\377\377\377\007(\001'
   _globals['_SESSIONSNAPSHOT']._serialized_start=132
-  _globals['_SESSIONSNAPSHOT']._serialized_end=606
-  _globals['_SNAPSHOTFRAME']._serialized_start=608
-  _globals['_SNAPSHOTFRAME']._serialized_end=654
-  _globals['_SNAPSHOTOBJECT']._serialized_start=657
-  _globals['_SNAPSHOTOBJECT']._serialized_end=820
+  _globals['_SESSIONSNAPSHOT']._serialized_end=665
+  _globals['_SNAPSHOTFRAME']._serialized_start=667
+  _globals['_SNAPSHOTFRAME']._serialized_end=713
+  _globals['_SNAPSHOTOBJECT']._serialized_start=716
+  _globals['_SNAPSHOTOBJECT']._serialized_end=958
+  _globals['_SNAPSHOTTEXT']._serialized_start=961
+  _globals['_SNAPSHOTTEXT']._serialized_end=1153
 # @@protoc_insertion_point(module_scope)

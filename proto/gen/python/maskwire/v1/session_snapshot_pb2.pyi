@@ -39,6 +39,7 @@ class SessionSnapshot(_message.Message):
     NEXT_OBJECT_ID_FIELD_NUMBER: _builtins.int
     FRAMES_FIELD_NUMBER: _builtins.int
     OBJECTS_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Version of the layout, 1. A server refuses versions that it does not know."""
     model: _builtins.str
@@ -69,6 +70,10 @@ class SessionSnapshot(_message.Message):
     def objects(self) -> _containers.RepeatedCompositeFieldContainer[Global___SnapshotObject]:
         """The objects, at most 1024."""
 
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedCompositeFieldContainer[Global___SnapshotText]:
+        """The texts that are looked for in every frame, at most 32, each once."""
+
     def __init__(
         self,
         *,
@@ -82,10 +87,11 @@ class SessionSnapshot(_message.Message):
         next_object_id: _builtins.int = ...,
         frames: _abc.Iterable[Global___SnapshotFrame] | None = ...,
         objects: _abc.Iterable[Global___SnapshotObject] | None = ...,
+        texts: _abc.Iterable[Global___SnapshotText] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "frame_size", b"frame_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_digest", b"checkpoint_digest", "config", b"config", "frame_size", b"frame_size", "frames", b"frames", "last_sequence", b"last_sequence", "model", b"model", "next_object_id", b"next_object_id", "objects", b"objects", "tenant", b"tenant", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_digest", b"checkpoint_digest", "config", b"config", "frame_size", b"frame_size", "frames", b"frames", "last_sequence", b"last_sequence", "model", b"model", "next_object_id", b"next_object_id", "objects", b"objects", "tenant", b"tenant", "texts", b"texts", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -123,12 +129,18 @@ class SnapshotObject(_message.Message):
     FRAME_FIELD_NUMBER: _builtins.int
     MASK_FIELD_NUMBER: _builtins.int
     IS_VISIBLE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
     object_id: _builtins.int
     """Its id."""
     frame: _builtins.int
     """Position in frames of the frame that it was last seen in."""
     is_visible: _builtins.bool
     """Whether it was seen in the last frame; a lost object is looked for again."""
+    text: _builtins.str
+    """The text that found it; empty where none did."""
+    confidence: _builtins.float
+    """How surely it shows what the text says, 0 to 1, when it was found; 0 where no text found it."""
     @_builtins.property
     def mask(self) -> _mask_pb2.CocoRle:
         """Its mask there."""
@@ -140,11 +152,50 @@ class SnapshotObject(_message.Message):
         frame: _builtins.int = ...,
         mask: _mask_pb2.CocoRle | None = ...,
         is_visible: _builtins.bool = ...,
+        text: _builtins.str = ...,
+        confidence: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["mask", b"mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "is_visible", b"is_visible", "mask", b"mask", "object_id", b"object_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "frame", b"frame", "is_visible", b"is_visible", "mask", b"mask", "object_id", b"object_id", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SnapshotObject: _TypeAlias = SnapshotObject  # noqa: Y015
+
+@_typing.final
+class SnapshotText(_message.Message):
+    """SnapshotText is a text that is looked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    SCORE_THRESHOLD_FIELD_NUMBER: _builtins.int
+    OBJECT_ID_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The text, with no white space around it."""
+    score_threshold: _builtins.float
+    """Least confidence at which an instance begins, 0 to 1; absent means the model's own default."""
+    object_id: _builtins.int
+    """The id that its first instance takes; absent where one has taken it, or none was given."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        score_threshold: _builtins.float | None = ...,
+        object_id: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_object_id", b"_object_id", "_score_threshold", b"_score_threshold", "object_id", b"object_id", "score_threshold", b"score_threshold"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_object_id", b"_object_id", "_score_threshold", b"_score_threshold", "object_id", b"object_id", "score_threshold", b"score_threshold", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__object_id: _TypeAlias = _typing.Literal["object_id"]  # noqa: Y015
+    _WhichOneofArgType__object_id: _TypeAlias = _typing.Literal["_object_id", b"_object_id"]  # noqa: Y015
+    _WhichOneofReturnType__score_threshold: _TypeAlias = _typing.Literal["score_threshold"]  # noqa: Y015
+    _WhichOneofArgType__score_threshold: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__object_id) -> _WhichOneofReturnType__object_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score_threshold) -> _WhichOneofReturnType__score_threshold | None: ...
+
+Global___SnapshotText: _TypeAlias = SnapshotText  # noqa: Y015
