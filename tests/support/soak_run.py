@@ -38,6 +38,7 @@ from tests.support.soak_world import Replica, World
 LOAD_SHARE = 0.7
 _MIB = 2**20
 _MEMORY_SCALE = 2**31
+_NEAR_MINUTES = 0.5
 _MOST_JOBS = 100_000
 _MOST_RESTART_S = 600.0
 _PICTURES = 16
@@ -211,22 +212,28 @@ async def _jobs_of(world: World, folder: Path) -> tuple[tuple[Job, ...], dict[st
 def memory_of(replica: Replica) -> dict[str, float]:
     """Return how the memory of a server's last process went, in MiB.
 
-    The slope is the median of those between any two samples of the second half of its life, when
-    caches are full (Theil and Sen): the one step that the allocator takes for the first call on a
-    whole picture is no slope, and a leak is.
+    The slope is the median of those between any two samples of the second half of its life that
+    are at most half a minute apart: the steps of 300 MiB that the allocator takes up and down for
+    the largest calls are no slope, wherever in the half they fall, and a leak is. Peaks are those
+    of the last process and of the one before, with the same load.
     """
     last = replica.samples[-1].process_id
     samples = [one for one in replica.samples if one.process_id == last]
+    earlier = [one.resident_bytes for one in replica.samples if one.process_id != last]
     half = samples[len(samples) // 2 :]
     minutes = np.array([one.time_s for one in half]) / 60.0
     mib = np.array([one.resident_bytes for one in half]) / _MIB
     first, second = np.triu_indices(len(half), k=1)
+    is_near = minutes[second] - minutes[first] <= _NEAR_MINUTES
+    first, second = first[is_near], second[is_near]
     slopes = (mib[second] - mib[first]) / (minutes[second] - minutes[first])
     return {
         "first_mib": round(samples[0].resident_bytes / _MIB, 1),
         "middle_mib": round(float(mib[0]), 1),
         "last_mib": round(float(mib[-1]), 1),
         "slope_mib_per_minute": round(float(np.median(slopes)), 3) if len(slopes) else 0.0,
+        "peak_mib": round(max(one.resident_bytes for one in samples) / _MIB, 1),
+        "earlier_peak_mib": round(max(earlier, default=0) / _MIB, 1),
         "observed_minutes": round(float(minutes[-1] - minutes[0]), 2),
     }
 

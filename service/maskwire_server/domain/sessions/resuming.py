@@ -39,7 +39,9 @@ class Restored:
     @property
     def object_ids(self) -> frozenset[int]:
         """The ids of both."""
-        return frozenset(one.object_id for one in (*self.prompted, *self.found))
+        return frozenset(
+            {one.object_id for one in self.prompted} | {one.object_id for one in self.found}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,8 @@ class SeenFrame:
         Raises:
             MaskwireError: `INVALID_ARGUMENT` for a mask that is malformed or of another size.
         """
-        prompted, found = [], []
+        prompted: list[ObjectPrompts] = []
+        found: list[FoundObject] = []
         for one in self.objects:
             bitmap = decode_mask(one.mask, self.size, "objects.mask")
             if not bitmap.any():
