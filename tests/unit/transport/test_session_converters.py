@@ -18,6 +18,7 @@ from maskwire.v1 import (
     realtime_pb2,
     session_snapshot_pb2,
 )
+from maskwire_server.domain.concept_tracking import SoughtConcept
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
 from maskwire_server.domain.geometry import Box, ImageSize
 from maskwire_server.domain.masks import EncodedRle, MaskEncoding
@@ -125,7 +126,9 @@ def snapshot(config: SessionConfig) -> Snapshot:
         objects=(
             SnapshotObject(7, 1, EncodedRle(encode_rle(bitmap), SIZE), is_visible=True),
             SnapshotObject(2, 0, EncodedRle(encode_rle(bitmap), SIZE), is_visible=False),
+            SnapshotObject(5, 1, EncodedRle(encode_rle(bitmap), SIZE), True, "red disc", 0.75),
         ),
+        sought=(SoughtConcept("red disc", 0.25), SoughtConcept("wheel", None, 6)),
     )
 
 
