@@ -49,7 +49,7 @@ def proportional_kilobytes(pid: int) -> int:
 def test_decoding_in_a_child(size):
     data = photograph(*SIZES[size])
     with decoder_pool(processes=1) as pool:
-        decoders = {"in place": InProcessDecoder(), "in a child": pool}
+        decoders = {"in place": InProcessDecoder(), "in a child": pool.of_tenant("")}
         calls = {name: partial(decode, one, data) for name, one in decoders.items()}
         report(f"JPEG of {size}", measure_in_turn(calls, rounds=ROUNDS[size], warm_up=5), {})
 
@@ -58,12 +58,12 @@ def test_starting_and_memory():
     data = photograph(1024, 1024)
     with decoder_pool(processes=1, recycle_after=1) as pool:
         started = time.perf_counter()
-        pool.image(data, ImageLimits())
+        pool.of_tenant("").image(data, ImageLimits())
         print(f"first picture, libraries loaded: {time.perf_counter() - started:.2f} s")
-        calls = {"in a child of its own": partial(decode, pool, data)}
+        calls = {"in a child of its own": partial(decode, pool.of_tenant(""), data)}
         report("one child a picture", measure_in_turn(calls, rounds=50, warm_up=2), {})
     with decoder_pool(processes=1) as pool:
-        pool.image(data, ImageLimits())
+        pool.of_tenant("").image(data, ImageLimits())
         print(_memory(pool))
 
 

@@ -18,6 +18,7 @@ import torch
 
 from maskwire.v1 import video_pb2, video_pb2_grpc
 from maskwire_server.domain.engine import ModelSpecification
+from maskwire_server.domain.file_decoder import InProcessDecoder
 from maskwire_server.domain.geometry import Box, ImageSize
 from maskwire_server.domain.grouping import group_prompts
 from maskwire_server.domain.prompts import BoxPrompt, Prompt
@@ -95,7 +96,7 @@ def _track_bare(
     engine: TrackingEngine, pictures: list[VideoPicture], size: ImageSize, box: Box
 ) -> None:
     tracker = engine.new_tracker(size, TrackingLimits(max_objects=1, held_frames=0))
-    objects = group_prompts([Prompt(BoxPrompt(box), 1, "prompts[0]")], size)
+    objects = group_prompts([Prompt(BoxPrompt(box), 1, "prompts[0]")], size, InProcessDecoder())
     for number, picture in enumerate(pictures):
         tracker.advance(number, engine.encode(picture.pixels))
         if number == 0:

@@ -146,6 +146,20 @@ def _assert_unharmed(server: ServerProcess, channel: grpc.Channel, before: int) 
     assert not [line for line in server.log if "unexpected error" in line]
 
 
+def _with_mask(file: bytes) -> segmentation_pb2.SegmentImageRequest:
+    request = segmentation_pb2.SegmentImageRequest()
+    request.image.data = picture()
+    request.prompts.add().mask.encoded.png.data = file
+    return request
+
+
+def _objects() -> reconstruction_pb2.ReconstructObjectsRequest:
+    # Another one for each, or all but the first are refused for their request_id.
+    request = reconstruction_pb2.ReconstructObjectsRequest(request_id=str(uuid.uuid4()))
+    request.image.data = picture()
+    return request
+
+
 def _requests_with(file: corpus.MalformedFile) -> Iterator[Message]:
     """Yield the requests in which such a file comes."""
     match file.kind:
@@ -154,15 +168,15 @@ def _requests_with(file: corpus.MalformedFile) -> Iterator[Message]:
             image.image.data = file.data or b"x"
             image.prompts.add().point.point.x = 5
             yield image
-            mask = segmentation_pb2.SegmentImageRequest()
-            mask.image.data = picture()
-            mask.prompts.add().mask.encoded.png.data = file.data
             if file.data.startswith(b"\x89PNG"):
-                yield mask
+                yield _with_mask(file.data)
+        case "mask":
+            yield _with_mask(file.data)
+            objects = _objects()
+            objects.masks.add().png.data = file.data
+            yield objects
         case "map":
-            # Another one for each, or all but the first are refused for their request_id.
-            objects = reconstruction_pb2.ReconstructObjectsRequest(request_id=str(uuid.uuid4()))
-            objects.image.data = picture()
+            objects = _objects()
             objects.point_map.data = file.data or b"x"
             yield objects
         case _:

@@ -74,7 +74,7 @@ def _jobs(metrics: Metrics) -> None:
         metrics.job_finished(method, state)
     for reason in ("died", "stalled", "failed", "idle", "stopped"):
         metrics.job_child_ended(reason)
-    for reason in ("recycled", "crashed", "memory", "time", "nonsense"):
+    for reason in ("recycled", "tenant", "crashed", "memory", "time", "nonsense"):
         metrics.decoder_ended(reason)
     metrics.job_queue_changed("segmentation", 2)
     metrics.job_workers_changed("segmentation", 1)

@@ -8,7 +8,7 @@ import structlog
 
 from ..decoders.child import ChildLimits
 from ..decoders.pool import DecoderPool, PoolLimits
-from ..domain.file_decoder import FileDecoder, InProcessDecoder
+from ..domain.file_decoder import FileDecoders, InProcessDecoders
 from ..domain.observer import Observer
 from ..settings import Settings
 from .limits import pixel_threads
@@ -16,14 +16,14 @@ from .limits import pixel_threads
 _log = structlog.get_logger(__name__)
 
 
-def build_decoder(settings: Settings, observer: Observer) -> FileDecoder:
-    """Build the decoder that the settings choose; nothing is started yet."""
+def build_decoders(settings: Settings, observer: Observer) -> FileDecoders:
+    """Build the decoders that the settings choose; nothing is started yet."""
     chosen = settings.decoding
     if chosen.isolation == "none":
-        return InProcessDecoder()
+        return InProcessDecoders()
     if sys.platform != "linux":
         _log.warning("decoding in the server itself: child processes with limits need Linux")
-        return InProcessDecoder()
+        return InProcessDecoders()
     limits = PoolLimits(
         processes=chosen.processes or pixel_threads(settings),
         child=ChildLimits(chosen.memory_bytes, chosen.cpu_seconds),
@@ -33,5 +33,6 @@ def build_decoder(settings: Settings, observer: Observer) -> FileDecoder:
             settings.limits.max_image_bytes, settings.reconstruction.max_geometry_bytes
         ),
         max_pixels=settings.limits.max_image_pixels,
+        is_shared=chosen.share_children,
     )
     return DecoderPool(limits, observer)

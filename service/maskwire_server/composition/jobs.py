@@ -156,7 +156,7 @@ def input_reader(settings: Settings, shared: SharedParts) -> InputReader:
         shared.pixels,
         limits,
         shared.sources,
-        shared.decoder,
+        shared.decoders,
     )
 
 

@@ -46,7 +46,7 @@ async def build_services(
 ) -> Services:
     """Build everything that answers calls; what must be closed goes on `resources`."""
     shared = build_shared(settings, observer, resources)
-    shared.decoder.prepare()
+    shared.decoders.prepare()
     start_file_sweeper(settings, shared, resources)
     segmenting = segmentation_services(settings, models, shared)
     sessions = SessionService(
@@ -105,6 +105,6 @@ def segmentation_services(
             max_streams=settings.video.max_streams,
             files=shared.stores.files,
             sources=shared.sources,
-            decoder=shared.decoder,
+            decoders=shared.decoders,
         ),
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from ..domain.executor import BoundedExecutor
-from ..domain.file_decoder import FileDecoder
+from ..domain.file_decoder import FileDecoders
 from ..domain.files.sweeper import FileSweeper
 from ..domain.image_access import ImageAccess
 from ..domain.observer import Observer
@@ -17,7 +17,7 @@ from ..domain.remote_sources import RemoteSources
 from ..settings import Settings, StorageSettings
 from ..storage.objects import StoreLocation
 from ..storage.opening import OpenedStores, open_stores
-from .decoding import build_decoder
+from .decoding import build_decoders
 from .limits import file_limits, image_limits, picture_limits, pixel_threads
 from .sources import build_sources
 
@@ -35,7 +35,7 @@ class SharedParts:
         file_executor: Threads that compute digests of files.
         stores: Stored files and uploads.
         sources: Files that are fetched from elsewhere.
-        decoder: Decodes files.
+        decoders: Decode files.
         images: Images and embeddings.
         pictures: Makes and delivers pictures.
         observer: Hears of everything.
@@ -45,7 +45,7 @@ class SharedParts:
     file_executor: BoundedExecutor
     stores: OpenedStores
     sources: RemoteSources
-    decoder: FileDecoder
+    decoders: FileDecoders
     images: ImageAccess
     pictures: PictureMaker
     observer: Observer
@@ -57,8 +57,8 @@ def build_shared(settings: Settings, observer: Observer, resources: AsyncExitSta
     The file store touches nothing before its first file.
     """
     threads = pixel_threads(settings)
-    decoder = build_decoder(settings, observer)
-    resources.push_async_callback(asyncio.to_thread, decoder.close)  # when no thread decodes
+    decoders = build_decoders(settings, observer)
+    resources.push_async_callback(asyncio.to_thread, decoders.close)  # when no thread decodes
     pixels = BoundedExecutor("pixels", threads, settings.limits.max_pixel_queue, observer)
     resources.push_async_callback(asyncio.to_thread, pixels.close)
     executor = BoundedExecutor("files", _FILE_THREADS, _MAX_FILE_QUEUE, observer)
@@ -75,10 +75,10 @@ def build_shared(settings: Settings, observer: Observer, resources: AsyncExitSta
         image_budget_bytes=settings.cache.image_bytes,
         files=stores.files,
         sources=sources,
-        decoder=decoder,
+        decoders=decoders,
     )
     pictures = PictureMaker(pixels, stores.files, picture_limits(settings))
-    return SharedParts(pixels, executor, stores, sources, decoder, images, pictures, observer)
+    return SharedParts(pixels, executor, stores, sources, decoders, images, pictures, observer)
 
 
 def start_file_sweeper(settings: Settings, shared: SharedParts, resources: AsyncExitStack) -> None:

@@ -1,9 +1,9 @@
 """Decoding of untrusted files in child processes with limits, so that no file harms the server.
 
-`pool` is what the server calls, `videos` a video that it opened; `child_handle` is one child as
-they see it, and `nursery_handle` the process that all are forked from. `nursery` is that process,
-`child` what a fork of it does, and `confinement` what is taken from it first. `messages` is what
-both sides say to each other.
+`pool` has the children, `pooled` is what the server asks them for a tenant, `videos` a video that
+it opened; `child_handle` is one child as they see it, and `nursery_handle` the process that all are
+forked from. `nursery` is that process, `child` what a fork of it does, and `confinement` what is
+taken from it first. `messages` is what both sides say to each other.
 
 What a child has: numpy, OpenCV, Pillow and PyAV, loaded before the fork (64 MB resident, nearly all
 of it shared); one socket to the server; one memory file, in which encoded bytes come and pixels go;

@@ -1,6 +1,6 @@
 """What a decoding child does: one order after the other, until its server is gone.
 
-The bytes of a file lie at the beginning of the shared memory, or are the file that a video's child
+The bytes of files lie at the beginning of the shared memory, or are the file that a video's child
 was given; decoded values are written where the order says.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..domain.errors import MaskwireError
-from ..domain.file_decoder import FileDecoder, InProcessDecoder
+from ..domain.file_decoder import FileDecoder, InProcessDecoder, MaskFile
 from ..domain.geometry import ImageSize
 from ..domain.images import ImageLimits
 from ..domain.reconstruction.geometry import Intrinsics
@@ -91,6 +91,8 @@ class _Child:
             match order["do"]:
                 case "image":
                     return self._image(order)
+                case "masks":
+                    return self._masks(order)
                 case "point_map" | "depth_map":
                     return self._map(order)
                 case "open_video":
@@ -110,6 +112,17 @@ class _Child:
         limits = ImageLimits(*order["limits"])
         pixels = self._decoder.image(self._bytes(order), limits, field=order["field"])
         return {"shape": self._put(pixels, order)}
+
+    def _masks(self, order: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Decode masks one after the other; a bit of each pixel goes into the shared memory."""
+        size, begin, place = ImageSize(*order["image_size"]), 0, order["offset"]
+        for size_bytes, field in zip(order["sizes_bytes"], order["fields"], strict=True):
+            file = MaskFile(self._shared[begin : begin + size_bytes], field)
+            (bitmap,) = self._decoder.masks([file], size)
+            packed = np.packbits(bitmap)
+            np.frombuffer(self._shared, np.uint8, packed.size, place)[:] = packed
+            begin, place = begin + size_bytes, place + packed.size
+        return {"masks": len(order["fields"])}
 
     def _map(self, order: Mapping[str, Any]) -> Mapping[str, Any]:
         data, size = self._bytes(order), ImageSize(*order["image_size"])

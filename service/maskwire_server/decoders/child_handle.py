@@ -35,7 +35,13 @@ class ChildLostError(Exception):
 
 
 class ChildHandle:
-    """A running child; used by one thread at a time."""
+    """A running child; used by one thread at a time.
+
+    Attributes:
+        tenant: Whose files it decodes.
+        files: How many it was given.
+        taken_bytes: The most values that it wrote for an order.
+    """
 
     def __init__(
         self, nursery: NurseryHandle, memory_size: int, limits: ChildLimits, *files: int
@@ -51,7 +57,8 @@ class ChildHandle:
         Raises:
             NurseryLostError: None can be started.
         """
-        self.pictures = 0
+        self.tenant = ""
+        self.files = self.taken_bytes = 0
         self._nursery = nursery
         self._memory = _sealed_memory(memory_size)
         self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -103,16 +110,20 @@ class ChildHandle:
             raise ChildLostError("memory" if is_memory else "crashed", text)
         return answer
 
-    def put(self, data: bytes) -> None:
-        """Write the bytes of a file to the beginning of the shared memory."""
-        written = 0
-        with memoryview(data) as view:
-            while written < len(data):
-                written += os.pwrite(self._memory, view[written:], written)
+    def put(self, *files: bytes) -> None:
+        """Write files to the beginning of the shared memory, one after the other."""
+        place = 0
+        for data in files:
+            self.files += 1
+            with memoryview(data) as view:
+                end = place + len(data)
+                while place < end:
+                    place += os.pwrite(self._memory, view[place - end :], place)
 
     def take(self, values: NDArray[Any], offset: int) -> None:
         """Fill an array with what lies at a place in the shared memory."""
         view = values.reshape(-1).view(np.uint8).data
+        self.taken_bytes = max(self.taken_bytes, len(view))
         read = 0
         while read < len(view):
             count = os.preadv(self._memory, [view[read:]], offset + read)

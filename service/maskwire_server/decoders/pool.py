@@ -1,9 +1,9 @@
-"""Decodes untrusted files in child processes: a crash costs one request, and nobody else anything.
+"""Child processes that decode untrusted files: a crash costs one request, and nobody else anything.
 
-A file goes to a child that is free, and its values come back through shared memory. Children are
-replaced after so many files, after a large one, and when they crash or run out of time or memory;
-the caller whose file that was is told that it could not be decoded within the limits. How often
-children may crash in a second is bounded: past that, callers are told to come again.
+A file goes to a child that is free and was no other tenant's; where there is none, the one that was
+idle for longest makes room for a new one. Children are replaced after so many files, after a large
+one, and when they crash or run out of time or memory. How often they may crash in a second is
+bounded: past that, callers are told to come again. What is asked of a child is in `pooled.py`.
 """
 
 from __future__ import annotations
@@ -16,24 +16,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
 
-from ..domain.errors import ErrorCode, MaskwireError, invalid_field, too_large
-from ..domain.file_decoder import NOT_WITHIN_LIMITS, FileDecoder
-from ..domain.geometry import ImageSize
-from ..domain.images import ImageLimits, check_file
+from ..domain.errors import ErrorCode, MaskwireError
+from ..domain.file_decoder import FileDecoder, FileDecoders
 from ..domain.observer import Observer
-from ..domain.reconstruction.geometry import Intrinsics
-from ..domain.video.opened import OpenedVideo, VideoLimits
-from . import messages
 from .child import ChildLimits
 from .child_handle import ChildHandle, ChildLostError
 from .nursery_handle import NurseryHandle, NurseryLostError
-from .videos import ChildVideo, readable_descriptor
+from .pooled import PooledDecoder, Room
 
 Value = TypeVar("Value")
 
@@ -45,8 +38,6 @@ _RESOURCE = "decoders"
 _LARGE_BYTES = 40_000_000
 """A child that has written more is replaced, which frees what it holds; a photograph of 12
 megapixels is not so large."""
-_PAGE_BYTES = 4096
-_VALUES_PER_PIXEL = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +45,13 @@ class PoolLimits:
     """What decoding may use.
 
     Attributes:
-        processes: Children for images and maps; videos have one each beside them.
+        processes: Children for images, masks and maps; videos have one each beside them.
         child: What each may use.
         timeout_s: Longest time for a file, or for one frame of a video.
         recycle_after: Files after which a child is replaced.
         max_file_bytes: Largest file but a video's.
         max_pixels: Most pixels of an image or map.
+        is_shared: Whether a child decodes for one tenant after the other.
     """
 
     processes: int
@@ -68,10 +60,11 @@ class PoolLimits:
     recycle_after: int
     max_file_bytes: int
     max_pixels: int
+    is_shared: bool = False
 
 
-class DecoderPool(FileDecoder):
-    """Decodes in child processes; they are started as they are needed."""
+class DecoderPool(FileDecoders):
+    """Has children decode; they are started as they are needed."""
 
     def __init__(self, limits: PoolLimits, observer: Observer) -> None:
         self._limits = limits
@@ -79,11 +72,16 @@ class DecoderPool(FileDecoder):
         self._nursery = NurseryHandle()
         self._slots = threading.BoundedSemaphore(limits.processes)
         self._lock = threading.Lock()
-        self._idle: list[ChildHandle] = []
+        self._idle: list[ChildHandle] = []  # the one that was used last is at the end
+        self._busy = 0
         self._crashes: deque[float] = deque(maxlen=_MAX_CRASHES_PER_S)
         self._has_warned = self._is_closed = False
-        self._offset = -(-limits.max_file_bytes // _PAGE_BYTES) * _PAGE_BYTES
-        self._memory_size = self._offset + limits.max_pixels * _VALUES_PER_PIXEL * 4
+        self.room = Room.of(limits.max_file_bytes, limits.max_pixels)
+
+    @property
+    def timeout_s(self) -> float:
+        """Longest time for a file, or for one frame of a video."""
+        return self._limits.timeout_s
 
     def prepare(self) -> None:
         """Begin to load what decodes; as the interface says."""
@@ -101,139 +99,99 @@ class DecoderPool(FileDecoder):
             child.end()
         self._nursery.close()
 
-    def image(
-        self, data: bytes, limits: ImageLimits, *, field: str = "image.data"
-    ) -> NDArray[np.uint8]:
-        """Decode an image; as the interface says."""
-        check_file(data, limits, field)
-        if len(data) > self._limits.max_file_bytes:
-            raise too_large(field, f"{len(data)} bytes are more than decoders take")
-        most = min(limits.max_pixels, self._limits.max_pixels)
-        order = {
-            "do": "image",
-            "limits": [limits.max_bytes, most, limits.max_side_px],
-        }
+    def of_tenant(self, tenant: str) -> FileDecoder:
+        """Return what decodes a tenant's files; as the interface says."""
+        return PooledDecoder(self, "" if self._limits.is_shared else tenant)
 
-        def decode(child: ChildHandle) -> NDArray[np.uint8]:
-            answer = self._order(child, order, data, field)
-            shape = messages.shape_from_fields(answer.get("shape"), most * _VALUES_PER_PIXEL)
-            pixels = np.empty(shape, np.uint8)
-            child.take(pixels, self._offset)
-            return pixels
+    def run(self, tenant: str, work: Callable[[ChildHandle], Value]) -> Value:
+        """Do work with a child that is free and was no other tenant's.
 
-        return self._run(decode, field)
-
-    def point_map(
-        self, data: bytes, size: ImageSize, field: str, max_bytes: int
-    ) -> NDArray[np.float32]:
-        """Read a point map; as the interface says."""
-        return self._map({"do": "point_map"}, data, size, field, max_bytes)
-
-    def depth_map(
-        self,
-        data: bytes,
-        size: ImageSize,
-        intrinsics: Intrinsics,
-        unit_m: float,
-        field: str,
-        max_bytes: int,
-    ) -> NDArray[np.float32]:
-        """Read a depth map; as the interface says."""
-        camera = [
-            intrinsics.focal_length_x_px,
-            intrinsics.focal_length_y_px,
-            intrinsics.principal_point_x_px,
-            intrinsics.principal_point_y_px,
-        ]
-        order = {"do": "depth_map", "intrinsics": camera, "unit_m": unit_m}
-        return self._map(order, data, size, field, max_bytes)
-
-    def open_video(self, file: BinaryIO, limits: VideoLimits, *, field: str) -> OpenedVideo:
-        """Open a video in a child of its own; as the interface says."""
-        try:
-            frame_bytes = limits.max_pixels * _VALUES_PER_PIXEL
-            with readable_descriptor(file) as descriptor:
-                child = self._start(frame_bytes, descriptor)
-            video = ChildVideo(child, limits, field, self._limits.timeout_s, self._finish_video)
-        except NurseryLostError as error:
-            raise self._overloaded() from error
-        file.close()
-        return video
-
-    def _map(
-        self, order: messages.Fields, data: bytes, size: ImageSize, field: str, max_bytes: int
-    ) -> NDArray[np.float32]:
-        if len(data) > min(max_bytes, self._limits.max_file_bytes):
-            raise too_large(field, f"{len(data)} bytes exceed the limit of {max_bytes}")
-        if size.pixels > self._limits.max_pixels:
-            raise too_large(field, f"{size.pixels} points are more than decoders take")
-        image_size = [size.width_px, size.height_px]
-        order = {**order, "image_size": image_size, "max_bytes": max_bytes}
-
-        def read(child: ChildHandle) -> NDArray[np.float32]:
-            self._order(child, order, data, field)
-            points = np.empty((size.height_px, size.width_px, _VALUES_PER_PIXEL), np.float32)
-            child.take(points, self._offset)
-            return points
-
-        return self._run(read, field)
-
-    def _order(
-        self, child: ChildHandle, order: messages.Fields, data: bytes, field: str
-    ) -> dict[str, object]:
-        child.put(data)
-        placed = {"size_bytes": len(data), "offset": self._offset, "field": field}
-        return child.ask({**order, **placed}, self._limits.timeout_s)
-
-    def _run(self, work: Callable[[ChildHandle], NDArray[Value]], field: str) -> NDArray[Value]:  # type: ignore[type-var]
-        """Do work with a child that is free, and see what becomes of the child."""
+        Raises:
+            MaskwireError: What the work raises; `OVERLOADED` where no child is to be had.
+            ChildLostError: The child crashed, was stopped or said nonsense, and is replaced.
+        """
         with self._slot():
-            child = self._take()
+            child = self._take(tenant)
             try:
-                values = work(child)
+                value = work(child)
             except MaskwireError:
                 self._give_back(child)
                 raise
             except (ChildLostError, ValueError) as error:
-                self._replace(child, error)
-                raise invalid_field(field, NOT_WITHIN_LIMITS) from error
+                raise self._replaced(child, error) from error
             except BaseException:
                 child.end()
                 raise
-            self._give_back(child, values.nbytes)
-            return values
+            self._give_back(child)
+            return value
+
+    def start_for_video(self, memory_size: int, file: int) -> ChildHandle:
+        """Start a child beside the others for one video; `finish_video` ends it.
+
+        Raises:
+            MaskwireError: `OVERLOADED` where none is to be had.
+        """
+        return self._start(memory_size, file)
+
+    def finish_video(self, child: ChildHandle, error: Exception | None) -> None:
+        """End a video's child; the error says why, where it is not simply done."""
+        if error is not None:
+            self._replaced(child, error)
+            return
+        child.end()
+        self._observer.decoder_ended("recycled")
 
     @contextmanager
     def _slot(self) -> Iterator[None]:
         if not self._slots.acquire(timeout=self._limits.timeout_s):
             raise self._overloaded()
+        with self._lock:
+            self._busy += 1
         try:
             yield
         finally:
+            with self._lock:
+                self._busy -= 1
             self._slots.release()
 
-    def _take(self) -> ChildHandle:
-        """Return a child that is alive: an idle one, or a new one."""
-        while True:
-            with self._lock:
-                if not self._idle:
-                    break
-                child = self._idle.pop()
+    def _take(self, tenant: str) -> ChildHandle:
+        """Return a child that is alive: an idle one of the tenant's, or a new one."""
+        while (child := self._idle_of(tenant)) is not None:
             if child.is_alive:
                 return child
-            self._replace(child, ChildLostError("crashed", "while it was idle"))
-        try:
-            return self._start(self._memory_size)
-        except NurseryLostError as error:
-            _log.error("a decoder cannot be started", error=str(error))
-            raise self._overloaded() from error
+            self._replaced(child, ChildLostError("crashed", "while it was idle"))
+        self._make_room()
+        child = self._start(self.room.memory_bytes)
+        child.tenant = tenant
+        return child
+
+    def _idle_of(self, tenant: str) -> ChildHandle | None:
+        with self._lock:
+            for index in reversed(range(len(self._idle))):
+                if self._idle[index].tenant == tenant:
+                    return self._idle.pop(index)
+        return None
+
+    def _make_room(self) -> None:
+        """End the child that was idle for longest, where there are as many as there may be."""
+        with self._lock:
+            if len(self._idle) + self._busy <= self._limits.processes:
+                return
+            oldest = self._idle.pop(0)
+        oldest.end()
+        self._observer.decoder_ended("tenant")
 
     def _start(self, memory_size: int, *files: int) -> ChildHandle:
         with self._lock:
             is_full = len(self._crashes) == _MAX_CRASHES_PER_S
-            if is_full and time.monotonic() - self._crashes[0] < 1:
+            is_refused = is_full and time.monotonic() - self._crashes[0] < 1
+        try:
+            if is_refused:
                 raise NurseryLostError("too many decoders crashed in the last second")
-        child = ChildHandle(self._nursery, memory_size, self._limits.child, *files)
+            child = ChildHandle(self._nursery, memory_size, self._limits.child, *files)
+        except NurseryLostError as error:
+            _log.error("a decoder cannot be started", error=str(error))
+            raise self._overloaded() from error
         if not child.is_filtered and not self._has_warned:
             self._has_warned = True
             _log.warning(
@@ -241,9 +199,8 @@ class DecoderPool(FileDecoder):
             )
         return child
 
-    def _give_back(self, child: ChildHandle, size_bytes: int = 0) -> None:
-        child.pictures += 1
-        if child.pictures < self._limits.recycle_after and size_bytes < _LARGE_BYTES:
+    def _give_back(self, child: ChildHandle) -> None:
+        if child.files < self._limits.recycle_after and child.taken_bytes < _LARGE_BYTES:
             with self._lock:
                 if not self._is_closed:
                     self._idle.append(child)
@@ -251,23 +208,16 @@ class DecoderPool(FileDecoder):
         child.end()
         self._observer.decoder_ended("recycled")
 
-    def _replace(self, child: ChildHandle, error: Exception) -> None:
+    def _replaced(self, child: ChildHandle, error: Exception) -> ChildLostError:
         """End a child that is of no more use; the next file that needs one starts another."""
         with self._lock:
             self._crashes.append(time.monotonic())
         status = child.end()
-        reason = error.reason if isinstance(error, ChildLostError) else "nonsense"
-        if status == -signal.SIGPROF:
-            reason = "time"
+        lost = error if isinstance(error, ChildLostError) else ChildLostError("nonsense")
+        reason = "time" if status == -signal.SIGPROF else lost.reason
         self._observer.decoder_ended(reason)
         _log.warning("a decoder ended", reason=reason, status=status, detail=str(error))
-
-    def _finish_video(self, child: ChildHandle, error: Exception | None) -> None:
-        if error is not None:
-            self._replace(child, error)
-            return
-        child.end()
-        self._observer.decoder_ended("recycled")
+        return lost
 
     def _overloaded(self) -> MaskwireError:
         self._observer.overload_refused(_RESOURCE)

@@ -22,6 +22,7 @@ from .decoding import Decoded, decode_objects
 from .engine import MaskCandidate, ObjectPrediction
 from .errors import invalid_field
 from .executor import BoundedExecutor, Completed
+from .file_decoder import FileDecoder
 from .geometry import ImageSize
 from .grouping import group_prompts
 from .image_access import EncodedImage
@@ -59,6 +60,7 @@ class ConceptSegmentation:
         options: MaskOptions,
         detector: PreparedImage,
         refiner: PreparedImage,
+        decoder: FileDecoder,
         *,
         refines_all: bool,
     ) -> Completed[Decoded]:
@@ -69,6 +71,7 @@ class ConceptSegmentation:
             options: How many masks are wanted.
             detector: The image as the model that finds concepts sees it.
             refiner: The image as the model for points and masks sees it; may be the same.
+            decoder: Decodes masks that are files.
             refines_all: Whether that model draws every instance anew, because it was asked for.
 
         Raises:
@@ -77,7 +80,7 @@ class ConceptSegmentation:
         """
         size = detector.encoded.info.size
         request = read_concepts(prompts, size)
-        refining, objects = await self._group(request, size)
+        refining, objects = await self._group(request, size, decoder)
         most_objects = refiner.model.description.max_objects
         if len(objects) > most_objects:
             rule = f"{len(objects)} objects are more than the limit {most_objects}"
@@ -99,11 +102,13 @@ class ConceptSegmentation:
         )
 
     async def _group(
-        self, request: ConceptRequest, size: ImageSize
+        self, request: ConceptRequest, size: ImageSize, decoder: FileDecoder
     ) -> tuple[tuple[ObjectPrompts, ...], tuple[ObjectPrompts, ...]]:
         def group() -> tuple[tuple[ObjectPrompts, ...], tuple[ObjectPrompts, ...]]:
-            refining = group_prompts(request.refining, size, first_free_id=_FIRST_UNUSED_ID)
-            return refining, group_prompts(request.objects, size)
+            refining = group_prompts(
+                request.refining, size, decoder, first_free_id=_FIRST_UNUSED_ID
+            )
+            return refining, group_prompts(request.objects, size, decoder)
 
         has_masks = any(
             isinstance(one.content, MaskPrompt) for one in (*request.refining, *request.objects)

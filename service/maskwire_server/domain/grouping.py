@@ -8,16 +8,17 @@ the server assigns are the smallest that the request does not use, in the order 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import invalid_field
+from .file_decoder import FileDecoder
 from .geometry import Box, ImageSize, Point
 from .logits import MaskLogits
-from .masks import decode_mask
+from .mask_reading import SentMask, decode_masks
 from .prompts import BoxPrompt, MaskPrompt, ObjectPrompts, PointPrompt, Prompt, PromptKind
 
 _MAX_WINDOW_PX = 1 << 16
@@ -30,7 +31,7 @@ def prompt_kinds(prompts: Sequence[Prompt]) -> frozenset[PromptKind]:
 
 
 def group_prompts(
-    prompts: Sequence[Prompt], size: ImageSize, *, first_free_id: int = 1
+    prompts: Sequence[Prompt], size: ImageSize, decoder: FileDecoder, *, first_free_id: int = 1
 ) -> tuple[ObjectPrompts, ...]:
     """Check visual prompts against the image and gather them into objects.
 
@@ -39,6 +40,7 @@ def group_prompts(
     Args:
         prompts: Points, boxes and masks.
         size: Size of the image.
+        decoder: Decodes masks that are files.
         first_free_id: Smallest id to give to an object without one; a session passes one that it
             never used.
 
@@ -63,6 +65,7 @@ def group_prompts(
         elif object_id is None:
             object_id = next(free)
         drafts.setdefault(object_id, _Draft()).add(prompt, size)
+    _read_masks(drafts.values(), size, decoder)
     return tuple(draft.finish(object_id) for object_id, draft in drafts.items())
 
 
@@ -72,6 +75,7 @@ class _Draft:
     labels: list[bool] = field(default_factory=list)
     box: Box | None = None
     mask: NDArray[np.bool_] | MaskLogits | None = None
+    sent_mask: SentMask | None = None
     mask_field: str = ""
 
     def add(self, prompt: Prompt, size: ImageSize) -> None:
@@ -85,10 +89,13 @@ class _Draft:
                 raise invalid_field(f"{prompt.field}.box", "an object takes one box only")
             self.box = clip_box(content.box, size, f"{prompt.field}.box")
         elif isinstance(content, MaskPrompt):
-            if self.mask is not None:
+            if self.mask_field:
                 raise invalid_field(f"{prompt.field}.mask", "an object takes one mask only")
             self.mask_field = f"{prompt.field}.mask"
-            self.mask = _read_mask(content, size, self.mask_field)
+            if isinstance(content.mask, MaskLogits):
+                self.mask = _checked_logits(content.mask, size, f"{self.mask_field}.logits")
+            else:
+                self.sent_mask = SentMask(content.mask, f"{self.mask_field}.encoded")
 
     def finish(self, object_id: int) -> ObjectPrompts:
         if not self.points and self.box is None and self.mask is not None and _is_empty(self.mask):
@@ -146,15 +153,20 @@ def clip_box(box: Box, size: ImageSize, field_path: str) -> Box:
     return clipped
 
 
-def _read_mask(
-    prompt: MaskPrompt, size: ImageSize, field_path: str
-) -> NDArray[np.bool_] | MaskLogits:
-    if isinstance(prompt.mask, MaskLogits):
-        if not np.isfinite(prompt.mask.values).all():
-            raise invalid_field(f"{field_path}.logits.values", "every number must be finite")
-        _check_window(prompt.mask.window, size, f"{field_path}.logits.window")
-        return prompt.mask
-    return decode_mask(prompt.mask, size, f"{field_path}.encoded")
+def _read_masks(drafts: Collection[_Draft], size: ImageSize, decoder: FileDecoder) -> None:
+    """Decode the masks of all objects together."""
+    sent = [one.sent_mask for one in drafts if one.sent_mask is not None]
+    read = iter(decode_masks(sent, size, decoder))
+    for one in drafts:
+        if one.sent_mask is not None:
+            one.mask = next(read)
+
+
+def _checked_logits(logits: MaskLogits, size: ImageSize, field_path: str) -> MaskLogits:
+    if not np.isfinite(logits.values).all():
+        raise invalid_field(f"{field_path}.values", "every number must be finite")
+    _check_window(logits.window, size, f"{field_path}.window")
+    return logits
 
 
 def _check_window(window: Box, size: ImageSize, field_path: str) -> None:

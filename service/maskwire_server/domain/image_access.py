@@ -16,7 +16,7 @@ from .caches import ByteBudgetCache, SingleFlightCache
 from .engine import ImageEmbedding
 from .errors import ErrorCode, MaskwireError
 from .executor import BoundedExecutor, Completed
-from .file_decoder import FileDecoder, InProcessDecoder
+from .file_decoder import FileDecoder, FileDecoders, InProcessDecoders
 from .files.store import FILE_NAME_PREFIX, FileStore
 from .geometry import ImageSize
 from .images import (
@@ -117,13 +117,13 @@ class ImageAccess:
         image_budget_bytes: int,
         files: FileStore | None = None,
         sources: RemoteSources | None = None,
-        decoder: FileDecoder | None = None,
+        decoders: FileDecoders | None = None,
     ) -> None:
         self._files = files
         self._sources = sources
         self._pixels = pixel_executor
         self._limits = limits
-        self._decoder = decoder or InProcessDecoder()
+        self._decoders = decoders or InProcessDecoders()
         self._observer = observer
         self._images: ByteBudgetCache[tuple[str, str], bytes] = ByteBudgetCache(
             "image", image_budget_bytes, len, observer
@@ -142,10 +142,9 @@ class ImageAccess:
         """The limits that images are accepted by."""
         return self._limits
 
-    @property
-    def decoder(self) -> FileDecoder:
-        """What decodes the images."""
-        return self._decoder
+    def decoder_of(self, caller: Caller) -> FileDecoder:
+        """Return what decodes a caller's files."""
+        return self._decoders.of_tenant(caller.tenant)
 
     async def locate(self, source: ImageSource, caller: Caller) -> LocatedImage:
         """Return the digest of the image, and its bytes where the source has them.
@@ -170,8 +169,8 @@ class ImageAccess:
         Raises:
             MaskwireError: As `embedding`.
         """
-        data = self._bytes_of(image, caller)
-        decoded = await self._pixels.run(lambda: self._decoder.image(data, self._limits))
+        data, decoder = self._bytes_of(image, caller), self.decoder_of(caller)
+        decoded = await self._pixels.run(lambda: decoder.image(data, self._limits))
         return LocatedImage(image.digest, data, decoded)
 
     async def embedding(
@@ -224,9 +223,9 @@ class ImageAccess:
         if held is not None:
             data = located.data or self._images.get((caller.tenant, located.digest))
             return FrameImage(located.digest, data, held.info.size, None, held, 0.0, 0.0)
-        data = self._bytes_of(located, caller)
+        data, decoder = self._bytes_of(located, caller), self.decoder_of(caller)
         decoded = await self._pixels.run(
-            lambda: self._decoder.image(data, self._limits, field="frame.image.data"),
+            lambda: decoder.image(data, self._limits, field="frame.image.data"),
             is_refusable=False,
         )
         height, width = decoded.value.shape[:2]

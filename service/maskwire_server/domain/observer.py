@@ -85,8 +85,9 @@ class Observer(Protocol):
         """
 
     def decoder_ended(self, reason: str) -> None:
-        """Report that a decoding child ended: `recycled`, `crashed`, `memory`, `time` (too much) or
-        `nonsense`, for an answer that makes no sense.
+        """Report that a decoding child ended: `recycled`, `tenant` (it made room for another
+        tenant's), `crashed`, `memory`, `time` (too much) or `nonsense`, for an answer that makes no
+        sense.
         """
 
     def batch_decoded(self, model: str, objects: int) -> None:

@@ -16,6 +16,7 @@ from .decoding import Decoded, decode_objects
 from .engine import ObjectPrediction
 from .errors import invalid_field
 from .executor import BoundedExecutor, Completed
+from .file_decoder import FileDecoder
 from .finishing import FinishedMasks, best_candidates, finish_masks
 from .geometry import ImageSize
 from .grouping import group_prompts, prompt_kinds
@@ -108,7 +109,7 @@ class SegmentationService:
         seen = await self._look(request, plan, image, caller)
         encoded = seen.first
         check_renderings(request.renderings, encoded.info.size)
-        decoded = await self._predict(request, plan, seen)
+        decoded = await self._predict(request, plan, seen, self._images.decoder_of(caller))
         refined = await self._refine(request, plan, seen, image, decoded.value)
         finished = await self._finish(request, encoded, refined.predictions)
         drawn = await self._draw(request, image, encoded.info.size, finished.value, caller)
@@ -172,10 +173,11 @@ class SegmentationService:
         return _Seen(first, second, made if second_cached else (*made, second))
 
     async def _predict(
-        self, request: SegmentRequest, plan: _Plan, seen: _Seen
+        self, request: SegmentRequest, plan: _Plan, seen: _Seen, decoder: FileDecoder
     ) -> Completed[Decoded]:
         if not plan.finds_concepts:
-            objects = await self._group(request.prompts, seen.first.info.size, plan.first)
+            size = seen.first.info.size
+            objects = await self._group(request.prompts, size, plan.first, decoder)
             multimask = request.mask_options.return_multiple_masks
             answered = await decode_objects(
                 plan.first, seen.first, objects, self._observer, multimask=multimask
@@ -189,6 +191,7 @@ class SegmentationService:
             request.mask_options,
             detector,
             refiner,
+            decoder,
             refines_all=plan.second is not None,
         )
 
@@ -218,12 +221,13 @@ class SegmentationService:
         return await self._refinement.refine(looked_at, wanted, prompts)
 
     async def _group(
-        self, prompts: Sequence[Prompt], size: ImageSize, model: ServedModel
+        self, prompts: Sequence[Prompt], size: ImageSize, model: ServedModel, decoder: FileDecoder
     ) -> tuple[ObjectPrompts, ...]:
         if any(isinstance(prompt.content, MaskPrompt) for prompt in prompts):
-            objects = (await self._pixels.run(lambda: group_prompts(prompts, size))).value
+            grouped = await self._pixels.run(lambda: group_prompts(prompts, size, decoder))
+            objects = grouped.value
         else:
-            objects = group_prompts(prompts, size)
+            objects = group_prompts(prompts, size, decoder)
         most = model.description.max_objects
         if len(objects) > most:
             raise invalid_field("prompts", f"{len(objects)} objects are more than the limit {most}")

@@ -27,3 +27,7 @@ class DecodingSettings(SettingGroup):
     """Longest time for a file, or for the next frame of a video, in seconds."""
     recycle_after: int = Field(default=1000, ge=1)
     """Files after which a child is replaced; 1 has a new one for every file."""
+    share_children: bool = False
+    """Have a child decode for one tenant after the other, instead of ending it when another
+    tenant's file needs its place: no tenant then waits for a child to start, and a file that took
+    one over could see and change the files of others that come after it."""

@@ -14,4 +14,4 @@ def decoder(request: pytest.FixtureRequest) -> Iterator[FileDecoder]:
         yield InProcessDecoder()
     else:
         with decoder_pool() as pool:
-            yield pool
+            yield pool.of_tenant("acme")

@@ -11,8 +11,10 @@ import pytest
 from PIL import ExifTags, Image
 
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
+from maskwire_server.domain.file_decoder import MaskFile
 from maskwire_server.domain.geometry import ImageSize
 from maskwire_server.domain.images import ImageLimits, decode_image
+from maskwire_server.domain.mask_encodings import decode_png, encode_png
 from maskwire_server.domain.reconstruction.geometry import Intrinsics
 from maskwire_server.domain.reconstruction.point_maps import read_depth_map, read_point_map
 from maskwire_server.domain.video.opened import OpenedVideo, VideoPicture
@@ -83,6 +85,61 @@ def test_images_are_refused_in_the_same_words(decoder, name):
     expected = _refusal(lambda: decode_image(BROKEN_IMAGES[name], LIMITS, field="frame.image"))
     assert (refused.code, refused.message) == (expected.code, expected.message)
     assert refused.violations == expected.violations
+
+
+MASK_SIZE = ImageSize(width_px=61, height_px=43)  # no whole number of bytes
+BITMAPS = np.random.default_rng(3).random((200, 43, 61)) < 0.4
+MASKS = {
+    "1 bit": encode_png(BITMAPS[0], bit_depth=1),
+    "8 bits": encode_png(BITMAPS[1], bit_depth=8),
+    "16 bits": saved(Image.fromarray(BITMAPS[2] * np.uint16(40_000)), "PNG"),
+    "colours": saved(picture(61, 43), "PNG"),
+    "palette": saved(picture(61, 43, mode="P"), "PNG"),
+    "transparency": saved(picture(61, 43, mode="RGBA"), "PNG"),
+    "interlaced": saved(picture(61, 43, mode="L"), "PNG", interlace=1),
+}
+BROKEN_MASKS = {
+    "empty": b"",
+    "no PNG": saved(picture(61, 43), "JPEG"),
+    "cut off": MASKS["8 bits"][:-30],
+    "another size": encode_png(BITMAPS[0].T, bit_depth=1),
+    "far too large": saved(Image.new("1", (3000, 3000)), "PNG"),
+}
+
+
+def _sent(*files: bytes) -> list[MaskFile]:
+    return [
+        MaskFile(data, f"prompts[{index}].mask.encoded.png.data")
+        for index, data in enumerate(files)
+    ]
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_masks_have_the_pixels_that_the_plain_decoder_finds(decoder, name):
+    (mask,) = decoder.masks(_sent(MASKS[name]), MASK_SIZE)
+    assert (mask.dtype, mask.flags.c_contiguous) == (np.bool_, True)
+    np.testing.assert_array_equal(mask, decode_png(MASKS[name], MASK_SIZE))
+    assert set(np.unique(mask.view(np.uint8))) <= {0, 1}, "bytes that are no bools break others"
+
+
+def test_many_masks_come_in_the_order_of_their_files(decoder):
+    """More than one order's worth."""
+    files = [encode_png(one, bit_depth=1) for one in BITMAPS]
+    found = decoder.masks(_sent(*files), MASK_SIZE)
+    np.testing.assert_array_equal(np.array(found), BITMAPS)
+    assert decoder.masks([], MASK_SIZE) == []
+
+
+@pytest.mark.parametrize("name", BROKEN_MASKS)
+def test_masks_are_refused_in_the_same_words(decoder, name):
+    sent = _sent(MASKS["1 bit"], BROKEN_MASKS[name], b"no PNG either")
+    refused = _refusal(lambda: decoder.masks(sent, MASK_SIZE))
+    expected = _refusal(
+        lambda: decode_png(BROKEN_MASKS[name], MASK_SIZE, field="prompts[1].mask.encoded.png.data")
+    )
+    assert (refused.code, refused.message) == (expected.code, expected.message)
+    assert refused.violations == expected.violations
+    assert refused.violations[0].field == "prompts[1].mask.encoded.png.data"
 
 
 @pytest.mark.parametrize("is_packed", [False, True])

@@ -69,6 +69,8 @@ def guarded_server(folder: Path, **groups: dict[str, Any]) -> Iterator[GuardedSe
         "models": {"cpu_threads": 1},
         "logging": {"level": "debug", "format": "json"},
         "jobs": {"workers": 0},
+        # Nothing is loaded for it here: jobs are admitted, and nobody works on them.
+        "reconstruction": {"body_models": ["sam3d-body"]},
     } | groups
     with server_process(folder, **settings) as process:
         yield GuardedServer(process, keys, acme, globex)

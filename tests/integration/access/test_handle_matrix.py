@@ -99,15 +99,7 @@ def test_anothers_handle_is_as_one_that_never_was(
     assert not [line for line in log if "acme" in line]
 
 
-NOT_SERVED = {"ReconstructBodies", "reconstruct_bodies"}
-"""Whatever is asked of a model that is not there is not found: nothing is shown for these."""
-
-
-@pytest.mark.parametrize(
-    "slot",
-    [one for one in MATRIX if not NOT_SERVED & {one.method.name, *one.path}],
-    ids=str,
-)
+@pytest.mark.parametrize("slot", MATRIX, ids=str)
 def test_ones_own_handle_is_found(guarded: GuardedServer, channel: grpc.Channel, slot: Slot):
     """Shows that the refusals above are about whose handle it is."""
     with guarded.client(guarded.acme) as acme:

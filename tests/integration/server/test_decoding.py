@@ -6,6 +6,7 @@ import io
 import os
 import select
 import signal
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from PIL import Image
 
 from maskwire.v1 import segmentation_pb2, segmentation_pb2_grpc
 from maskwire_server.domain.file_decoder import NOT_WITHIN_LIMITS
+from tests.support.metrics_page import scraped
 from tests.support.server_process import ServerProcess, server_process
 
 DEADLINE_S = 60.0
@@ -99,6 +101,45 @@ def test_a_decoder_that_dies_is_replaced(server):
                 assert NOT_WITHIN_LIMITS in str(error.details())  # noqa: PT017
         _, (second,) = _decoders(server)
         assert second != first
+
+
+def _slow_mask(width: int, height: int, chunks: int) -> bytes:
+    """A whole mask, and between its parts more empty ones than can be walked through in time."""
+    file = io.BytesIO()
+    Image.new("1", (width, height), 1).save(file, "PNG")
+    whole = file.getvalue()
+    empty = bytes(4) + b"ruBb" + zlib.crc32(b"ruBb").to_bytes(4, "big")
+    end = whole.index(b"IEND") - 4
+    return whole[:end] + empty * chunks + whole[end:]
+
+
+def _with_masks(*files: bytes) -> segmentation_pb2.SegmentImageRequest:
+    request = _request()
+    del request.prompts[:]
+    for file in files:
+        request.prompts.add().mask.encoded.png.data = file
+    return request
+
+
+def test_a_mask_that_stops_its_decoder_costs_its_request_and_not_the_server(tmp_path):
+    good, evil = _slow_mask(80, 60, 0), _slow_mask(80, 60, 1_000_000)
+    settings = {"limits": {"pixel_threads": 1}, "decoding": {"cpu_seconds": 0.3}}
+    with (
+        server_process(tmp_path, **settings) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        assert len(_segment(channel, _with_masks(good, good)).masks) == 2
+        _, before = _decoders(server)
+        with pytest.raises(grpc.RpcError) as caught:
+            _segment(channel, _with_masks(good, evil, good))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        field = "prompts[1].mask.encoded.png.data"
+        assert caught.value.details() == f"{field}: {NOT_WITHIN_LIMITS}"
+        assert len(_segment(channel, _with_masks(good)).masks) == 1
+        _, after = _decoders(server)
+        assert not set(before) & set(after), "the child is another one"
+        ended = scraped(server.metrics_port, "maskwire_decoder_restarts_total")
+    assert ended == 2, "with the others, and alone"
 
 
 def test_too_little_memory_is_the_requests_fault(tmp_path):

@@ -30,7 +30,7 @@ class MalformedFile:
     """A file, most likely malformed.
 
     Attributes:
-        kind: `image`, `map` or `video`.
+        kind: `image`, `mask` (a PNG, mostly of the images' size), `map` or `video`.
         name: What it was and what was done to it.
         data: The file.
     """
@@ -68,6 +68,8 @@ def _whole_files() -> Mapping[str, tuple[str, bytes]]:
     for name in ("GIF", "WEBP", "PNG"):
         moving = _saved(frames[0], name, save_all=True, append_images=frames[1:])
         made[f"moving {name}"] = "image", moving
+    for mode in ("1", "L", "P", "RGBA", "I;16"):
+        made[f"mask PNG of mode {mode}"] = "mask", _saved(_mask(mode), "PNG")
     points = rng.uniform(1, 2, (HEIGHT, WIDTH, 3)).astype(np.float32)
     made["NPY"] = "map", _array(points, np.save)
     made["NPZ"] = "map", _array(points, np.savez)
@@ -96,6 +98,10 @@ def _bombs() -> list[tuple[str, str, bytes]]:
         ("image", "PNG that is a zip too", _png(8, 8, bytes(200)) + _zip(b"x" * 99)),
         ("image", "JPEG that is a page too", _whole_files()["JPEG"][1] + b"<script>x</script>"),
         ("image", "AVIF box of 4 GB", struct.pack(">I", 2**32 - 1) + b"ftypavif" + bytes(64)),
+        ("mask", "mask that unpacks to 64 MB", _png(WIDTH, HEIGHT, bytes(2**26))),
+        ("mask", "mask with 16 MB of text", _png(WIDTH, HEIGHT, b"", _text_chunk(2**24))),
+        ("mask", "mask of 60,000 x 60,000 pixels", _png(60_000, 60_000, bytes(1000))),
+        ("mask", "mask of 100,000 chunks", _png(WIDTH, HEIGHT, b"", _chunk(b"ruBb", b"") * 10**5)),
         ("map", "NPY of 4 TB", _npy_header("(1000000, 1000000, 1)", "<f4")),
         ("map", "NPY of objects", _array(np.full((2, 2), None, object), np.save)),
         ("map", "NPY whose header runs code", _npy_header("__import__('os').abort()", "<f4")),
@@ -176,6 +182,13 @@ def _saved(image: Image.Image, name: str, **options: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, name, **options)
     return file.getvalue()
+
+
+def _mask(mode: str) -> Image.Image:
+    bitmap = np.random.default_rng(1).random((HEIGHT, WIDTH)) < 0.5
+    if mode == "I;16":
+        return Image.fromarray(bitmap * np.uint16(2**16 - 1))
+    return Image.fromarray(bitmap.astype(np.uint8) * 255).convert(mode)
 
 
 def _array(values: Any, save: Callable[..., None]) -> bytes:

@@ -15,6 +15,7 @@ from maskwire_server.domain.concept_prompts import (
 )
 from maskwire_server.domain.concepts import DetectedInstance
 from maskwire_server.domain.errors import MaskwireError
+from maskwire_server.domain.file_decoder import InProcessDecoder
 from maskwire_server.domain.geometry import Box, ImageSize, Point
 from maskwire_server.domain.grouping import group_prompts
 from maskwire_server.domain.logits import MaskLogits
@@ -180,7 +181,7 @@ def test_points_refine_the_instance_that_holds_most_of_them() -> None:
         ),
         SIZE,
     )
-    grouped = group_prompts(read.refining, SIZE, first_free_id=1 << 31)
+    grouped = group_prompts(read.refining, SIZE, InProcessDecoder(), first_free_id=1 << 31)
     (anew,) = refinements(found_pair(), read, grouped, SIZE)
     assert anew.object_id == 2
     assert anew.points.tolist() == [[60, 20], [10, 20]]
@@ -192,7 +193,7 @@ def test_a_mask_refines_the_instance_that_it_overlaps_most_and_replaces_its_mask
     bitmap[10:40, 55:75] = True
     encoded = encode_mask(bitmap, MaskEncoding.COCO_RLE)
     read = read_concepts(prompts(TextPrompt("a"), TextPrompt("b"), MaskPrompt(encoded)), SIZE)
-    grouped = group_prompts(read.refining, SIZE, first_free_id=1 << 31)
+    grouped = group_prompts(read.refining, SIZE, InProcessDecoder(), first_free_id=1 << 31)
     (anew,) = refinements(found_pair(), read, grouped, SIZE)
     assert anew.object_id == 2
     assert isinstance(anew.mask, np.ndarray)
@@ -203,7 +204,7 @@ def test_points_with_the_id_of_a_text_refine_its_instances_only() -> None:
     read = read_concepts(
         prompts((TextPrompt("a"), 1), TextPrompt("b"), (PointPrompt(Point(60, 20)), 1)), SIZE
     )
-    grouped = group_prompts(read.refining, SIZE, first_free_id=1 << 31)
+    grouped = group_prompts(read.refining, SIZE, InProcessDecoder(), first_free_id=1 << 31)
     (anew,) = refinements(found_pair(), read, grouped, SIZE)
     assert anew.object_id == 1
     nothing_found = list(refinements([found_pair()[1]], read, grouped, SIZE))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
+from maskwire_server.domain.file_decoder import InProcessDecoder
 from maskwire_server.domain.geometry import Box, ImageSize, Point
 from maskwire_server.domain.grouping import group_prompts, prompt_kinds
 from maskwire_server.domain.logits import MaskLogits
@@ -21,6 +22,7 @@ from maskwire_server.domain.prompts import (
 )
 
 SIZE = ImageSize(width_px=40, height_px=30)
+DECODER = InProcessDecoder()
 
 
 def _prompts(*contents: AnyPrompt | tuple[AnyPrompt, int]) -> list[Prompt]:
@@ -45,6 +47,7 @@ def test_points_without_id_are_one_object_and_boxes_one_each() -> None:
             _point(1, 1), _box(0, 0, 5, 5), _point(2, 2, is_foreground=False), _box(1, 1, 9, 9)
         ),
         SIZE,
+        DECODER,
     )
     assert [one.object_id for one in objects] == [1, 2, 3]
     np.testing.assert_array_equal(objects[0].points, [[1, 1], [2, 2]])
@@ -57,7 +60,9 @@ def test_points_without_id_are_one_object_and_boxes_one_each() -> None:
 
 def test_prompts_with_one_id_refine_one_object_and_assigned_ids_avoid_it() -> None:
     objects = group_prompts(
-        _prompts(_box(0, 0, 5, 5), (_point(3, 3), 1), (_box(2, 2, 8, 8), 1), _point(9, 9)), SIZE
+        _prompts(_box(0, 0, 5, 5), (_point(3, 3), 1), (_box(2, 2, 8, 8), 1), _point(9, 9)),
+        SIZE,
+        DECODER,
     )
     assert [one.object_id for one in objects] == [2, 1, 3]
     assert objects[1].box == Box(2, 2, 8, 8)
@@ -65,7 +70,7 @@ def test_prompts_with_one_id_refine_one_object_and_assigned_ids_avoid_it() -> No
 
 
 def test_box_is_clipped_to_the_image() -> None:
-    (only,) = group_prompts(_prompts(_box(-5, -5, 100, 10)), SIZE)
+    (only,) = group_prompts(_prompts(_box(-5, -5, 100, 10)), SIZE, DECODER)
     assert only.box == Box(0, 0, 40, 10)
 
 
@@ -74,7 +79,9 @@ def test_mask_is_decoded_and_logits_pass_through() -> None:
     bitmap[3:9, 4:20] = True
     logits = MaskLogits(np.ones((4, 4), dtype=np.float32), Box.covering(SIZE))
     first, second = group_prompts(
-        _prompts(MaskPrompt(encode_mask(bitmap, MaskEncoding.COCO_RLE)), MaskPrompt(logits)), SIZE
+        _prompts(MaskPrompt(encode_mask(bitmap, MaskEncoding.COCO_RLE)), MaskPrompt(logits)),
+        SIZE,
+        DECODER,
     )
     np.testing.assert_array_equal(first.mask, bitmap)
     assert second.mask is logits
@@ -121,14 +128,14 @@ def test_what_breaks_a_rule_names_its_field(
     contents: list[AnyPrompt | tuple[AnyPrompt, int]], field: str
 ) -> None:
     with pytest.raises(MaskwireError) as refusal:
-        group_prompts(_prompts(*contents), SIZE)
+        group_prompts(_prompts(*contents), SIZE, DECODER)
     assert refusal.value.code is ErrorCode.INVALID_ARGUMENT
     assert refusal.value.violations[0].field.startswith(field)
 
 
 def test_an_empty_mask_may_go_with_a_click() -> None:
     empty = MaskPrompt(encode_mask(np.zeros((30, 40), dtype=np.bool_), MaskEncoding.COCO_RLE))
-    (only,) = group_prompts(_prompts((empty, 1), (_point(3, 3), 1)), SIZE)
+    (only,) = group_prompts(_prompts((empty, 1), (_point(3, 3), 1)), SIZE, DECODER)
     assert only.mask is not None
     assert len(only.points) == 1
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
-from maskwire_server.domain.jobs.job import Job, JobFilter, JobKey
+from maskwire_server.domain.jobs.job import Job, JobFilter, JobKey, JobState
 from maskwire_server.jobs.sqlite import schema
 from tests.support.job_backends import (
     LONG,
@@ -158,6 +158,22 @@ async def test_a_database_that_is_not_ours_is_refused_and_left(store, file, stat
     await backend.close()
     with closing(sqlite3.connect(file)) as other:
         assert other.execute("SELECT count(*) FROM sqlite_master").fetchone() == before
+
+
+async def test_a_database_of_an_earlier_release_gets_its_index(store, file):
+    """Programs of that release go on with it: the version of its tables is the same."""
+    async with store.opened() as backend:
+        job = await create(backend)
+    with closing(sqlite3.connect(file)) as other:
+        other.execute("DROP INDEX jobs_unfinished")
+    async with store.opened() as backend:
+        assert await backend.has_unfinished(job.key.tenant, 1)
+        assert not await backend.has_unfinished(job.key.tenant, 2)
+
+
+def test_the_index_is_of_the_states_that_are_not_done():
+    states = {state.value for state in JobState if not state.is_done}
+    assert set(re.findall(r"'(\w+)'", schema.UNFINISHED)) == states
 
 
 async def test_a_file_that_is_damaged_while_it_is_open_is_unavailable(store, file):

@@ -91,6 +91,13 @@ class JobBackend(abc.ABC):
         """
 
     @abc.abstractmethod
+    async def has_unfinished(self, tenant: str, count: int) -> bool:
+        """Return whether at least so many jobs (1 or more) of a tenant wait or run.
+
+        Asked at submissions: what it costs does not grow with the jobs that are done and kept.
+        """
+
+    @abc.abstractmethod
     def expired(self, now: datetime) -> AsyncGenerator[Job, None]:
         """Yield the jobs of all tenants whose `expire_time` has passed."""
 

@@ -10,14 +10,12 @@ from datetime import timedelta
 
 from ..quotas import QuotaLimit, TenantQuotas, quota_exceeded
 from .backend import JobBackend
-from .job import JobFilter, JobState
 
 _RETRY_AFTER = timedelta(seconds=5)
-_UNFINISHED = JobFilter(frozenset(state for state in JobState if not state.is_done))
 
 
 class UnfinishedJobs:
-    """Counts them by the backend's list, so that the limit is the cluster's and outlives servers.
+    """Has the backend count them, so that the limit is the cluster's and outlives servers.
 
     Where a tenant has a limit, its submissions to one server follow each other: so the count is
     exact there. Servers that take its last jobs at the same time may each take one.
@@ -45,8 +43,7 @@ class UnfinishedJobs:
         if lock is None:
             lock = self._submitting[tenant] = asyncio.Lock()
         async with lock:
-            page = await self._backend.list(tenant, _UNFINISHED, page_size=most, page_token="")
-            if len(page.jobs) >= most:
+            if await self._backend.has_unfinished(tenant, most):
                 raise quota_exceeded(
                     QuotaLimit.UNFINISHED_JOBS,
                     tenant,

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from ..errors import ErrorCode, MaskwireError, invalid_field, too_large
 from ..executor import BoundedExecutor
-from ..file_decoder import FileDecoder, InProcessDecoder
+from ..file_decoder import FileDecoders, InProcessDecoders
 from ..files.store import FILE_NAME_PREFIX, FileStore
 from ..geometry import Box, ImageSize
 from ..image_access import ImageAccess, LocatedImage
 from ..images import identify_format
-from ..masks import EncodedMask, decode_mask
+from ..mask_reading import SentMask, decode_masks
+from ..masks import EncodedMask
 from ..remote_sources import BUCKET_SCHEMES, RemoteSources, WantedContent
 from ..segmentation import Caller, ImageInfo, ImageSource
 from .arrays import NPY_SIGNATURE, ZIP_SIGNATURE
@@ -95,9 +96,9 @@ class InputReader:
         pixel_executor: BoundedExecutor,
         limits: InputLimits,
         sources: RemoteSources | None = None,
-        decoder: FileDecoder | None = None,
+        decoders: FileDecoders | None = None,
     ) -> None:
-        self._decoder = decoder or InProcessDecoder()
+        self._decoders = decoders or InProcessDecoders()
         self._sources = sources
         self._images = images
         self._files = files
@@ -132,7 +133,7 @@ class InputReader:
                 `FILE_NOT_FOUND`, `SOURCE_DISABLED`.
         """
         size = image.info.size
-        masks = await self._masks(request.masks, size)
+        masks = await self._masks(request.masks, size, caller)
         if not masks:
             masks = (np.ones((size.height_px, size.width_px), dtype=np.bool_),)
         geometry = await self._geometry(request.geometry, size, caller)
@@ -160,7 +161,7 @@ class InputReader:
             )
         for index, box in enumerate(request.boxes):
             _check_overlap(box, size, f"boxes[{index}]")
-        masks = await self._masks(request.masks, size)
+        masks = await self._masks(request.masks, size, caller)
         geometry = await self._geometry(request.point_map, size, caller)
         scene = BodyScene(
             pixels=image.pixels,
@@ -183,18 +184,18 @@ class InputReader:
             )
 
     async def _masks(
-        self, masks: Sequence[EncodedMask], size: ImageSize
+        self, masks: Sequence[EncodedMask], size: ImageSize, caller: Caller
     ) -> tuple[NDArray[np.bool_], ...]:
         self.check_count(len(masks), "masks")
-        # One after the other: masks of 64 million pixels are not decoded all at once elsewhere.
-        read = []
-        for index, mask in enumerate(masks):
-            field = f"masks[{index}]"
-            decoded = await self._pixels.run(partial(decode_mask, mask, size, field))
-            if not decoded.value.any():
-                raise invalid_field(field, "it must hold at least one pixel of the object")
-            read.append(decoded.value)
-        return tuple(read)
+        if not masks:
+            return ()
+        sent = [SentMask(mask, f"masks[{index}]") for index, mask in enumerate(masks)]
+        decoder = self._decoders.of_tenant(caller.tenant)
+        decoded = await self._pixels.run(partial(decode_masks, sent, size, decoder))
+        for one, bitmap in zip(sent, decoded.value, strict=True):
+            if not bitmap.any():
+                raise invalid_field(one.field, "it must hold at least one pixel of the object")
+        return tuple(decoded.value)
 
     async def _geometry(
         self, geometry: GeometrySource | None, size: ImageSize, caller: Caller
@@ -203,7 +204,7 @@ class InputReader:
             return None
         data = await self._array(geometry.source, caller)
         field, most = geometry.source.field, self._limits.max_geometry_bytes
-        decoder = self._decoder
+        decoder = self._decoders.of_tenant(caller.tenant)
         if isinstance(geometry, PointMapSource):
             read = await self._pixels.run(partial(decoder.point_map, data, size, field, most))
             return ReadGeometry(data, read.value, None)

@@ -10,6 +10,7 @@ from ..concept_prompts import MAX_CONCEPTS, read_sought
 from ..concept_tracking import ConceptTracker, SoughtConcept
 from ..errors import ErrorCode, MaskwireError, invalid_field
 from ..executor import BoundedExecutor
+from ..file_decoder import FileDecoder
 from ..geometry import ImageSize
 from ..grouping import group_prompts, prompt_kinds
 from ..models import ModelRegistry, ServedModel
@@ -45,11 +46,13 @@ class PromptReader:
         model: ServedModel,
         models: ModelRegistry,
         pixels: BoundedExecutor,
+        decoder: FileDecoder,
         limits: StateLimits,
     ) -> None:
         self._model = model
         self._models = models
         self._pixels = pixels
+        self._decoder = decoder
         self._limits = limits
 
     def check(self, prompts: Sequence[Prompt], field: str) -> None:
@@ -104,7 +107,7 @@ class PromptReader:
         if taken:
             raise invalid_field("prompts", f"the id {min(taken)} of a text is an object's")
         first_free_id = max(first_free_id, *(one + 1 for one in reserved), 0)
-        group = partial(group_prompts, visual, size, first_free_id=first_free_id)
+        group = partial(group_prompts, visual, size, self._decoder, first_free_id=first_free_id)
         if any(isinstance(one.content, MaskPrompt) for one in visual):
             objects = (await self._pixels.run(group, is_refusable=False)).value
         else:

@@ -13,8 +13,9 @@ import numpy as np
 from ..concept_tracking import ConceptTracker, FoundObject, SoughtConcept
 from ..engine import ImageEmbedding, ModelDescription
 from ..errors import ErrorCode, MaskwireError
+from ..file_decoder import FileDecoder
 from ..geometry import ImageSize
-from ..masks import decode_mask
+from ..mask_reading import SentMask, decode_masks
 from ..prompts import ObjectPrompts
 from ..segmentation import Caller
 from ..tracking import ObjectTracker
@@ -60,16 +61,20 @@ class SeenFrame:
     objects: tuple[SnapshotObject, ...]
     sought: tuple[SoughtConcept, ...]
 
-    def read(self) -> Restored:
+    def read(self, decoder: FileDecoder) -> Restored:
         """Return what to begin the objects with; empty masks are left out. Blocks.
+
+        Args:
+            decoder: Decodes masks that are files.
 
         Raises:
             MaskwireError: `INVALID_ARGUMENT` for a mask that is malformed or of another size.
         """
         prompted: list[ObjectPrompts] = []
         found: list[FoundObject] = []
-        for one in self.objects:
-            bitmap = decode_mask(one.mask, self.size, "objects.mask")
+        sent = [SentMask(one.mask, "objects.mask") for one in self.objects]
+        bitmaps = decode_masks(sent, self.size, decoder)
+        for one, bitmap in zip(self.objects, bitmaps, strict=True):
             if not bitmap.any():
                 continue
             if one.text:

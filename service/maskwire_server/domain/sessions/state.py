@@ -55,7 +55,8 @@ class SessionState:
         self._images = images
         self._pixels = pixels
         self._observer = observer
-        self._reader = PromptReader(model, models, pixels, limits)
+        self._decoder = images.decoder_of(caller)
+        self._reader = PromptReader(model, models, pixels, self._decoder, limits)
         self._history = ObjectHistory(config.postprocess)
         # Objects that the model gave up, until an answer has shown that they are gone.
         self._given_up: set[int] = set()
@@ -263,7 +264,7 @@ class SessionState:
                 size,
                 self._images.limits,
                 self._limits.max_seed_bytes,
-                self._images.decoder,
+                self._decoder,
             )
             content = (await self._pixels.run(make, is_refusable=False)).value
         return Snapshot(
@@ -305,7 +306,8 @@ class SessionState:
         if image.size != size:
             raise refused("a frame is not of the size that it says")
         encoded = await self._images.encode_frame(image, self._model, self._caller, keep=False)
-        told = (await self._pixels.run(frame.read, is_refusable=False)).value
+        read = partial(frame.read, self._decoder)
+        told = (await self._pixels.run(read, is_refusable=False)).value
         tracker = await self._tracker_for(size)
         number = self._next_number
 

@@ -18,6 +18,7 @@ from ..concept_prompts import read_sought
 from ..concept_tracking import ConceptTracker, SoughtConcept
 from ..errors import ErrorCode, MaskwireError, invalid_field
 from ..executor import BoundedExecutor
+from ..file_decoder import FileDecoder
 from ..grouping import group_prompts
 from ..models import ServedModel
 from ..observer import Observer
@@ -98,6 +99,7 @@ class TrackRun:
         model: ServedModel,
         engine: TrackingEngine,
         reader: OpenedVideo,
+        decoder: FileDecoder,
         pixel_executor: BoundedExecutor,
         observer: Observer,
         limits: TrackLimits,
@@ -111,6 +113,7 @@ class TrackRun:
         self._model = model
         self._engine = engine
         self._reader = reader
+        self._decoder = decoder
         self._pixels = pixel_executor
         self._observer = observer
         self._limits = limits
@@ -294,7 +297,7 @@ class TrackRun:
                 yield read.value
 
     async def _group(self, prompts: Sequence[Prompt]) -> tuple[ObjectPrompts, ...]:
-        group = partial(group_prompts, prompts, self._size)
+        group = partial(group_prompts, prompts, self._size, self._decoder)
         if any(isinstance(one.content, MaskPrompt) for one in prompts):
             return (await self._pixels.run(group, is_refusable=False)).value
         return group()

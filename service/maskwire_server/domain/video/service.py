@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from ..errors import ErrorCode, MaskwireError, invalid_field
 from ..executor import BoundedExecutor
-from ..file_decoder import FileDecoder, InProcessDecoder
+from ..file_decoder import FileDecoder, FileDecoders, InProcessDecoders
 from ..files.store import FileStore, StoredFile
 from ..grouping import prompt_kinds
 from ..models import ModelRegistry, ServedModel
@@ -45,7 +45,7 @@ class VideoService:
         max_streams: int,
         files: FileStore | None = None,
         sources: RemoteSources | None = None,
-        decoder: FileDecoder | None = None,
+        decoders: FileDecoders | None = None,
     ) -> None:
         """Take what is needed.
 
@@ -58,7 +58,7 @@ class VideoService:
             max_streams: Most requests at a time, which bounds the memory of all.
             files: The store of uploaded files and of results; None where there is none.
             sources: Fetches videos from elsewhere; None where nothing is fetched.
-            decoder: Decodes videos; None decodes in this process.
+            decoders: Decode videos and masks; None decodes in this process.
         """
         self._models = models
         self._pixels = pixel_executor
@@ -68,7 +68,7 @@ class VideoService:
         self._max_streams = max_streams
         self._files = files
         self._access = VideoAccess(files, pixel_executor, video_limits.max_bytes, sources)
-        self._decoder = decoder or InProcessDecoder()
+        self._decoders = decoders or InProcessDecoders()
         self._streams = 0
 
     async def track(
@@ -87,9 +87,10 @@ class VideoService:
         """
         model, engine = self._check(request)
         with self._admitted():
-            reader = await self._open(request, caller)
+            decoder = self._decoders.of_tenant(caller.tenant)
+            reader = await self._open(request, caller, decoder)
             try:
-                run = self._run(request, model, engine, reader)
+                run = self._run(request, model, engine, reader, decoder)
                 await run.check_prompts()
                 yield TrackEvent(reader.info, run.progress)
                 async with aclosing(run.frames()) as frames:
@@ -140,9 +141,11 @@ class VideoService:
             self._streams -= 1
             self._observer.videos_changed(self._streams)
 
-    async def _open(self, request: TrackVideoRequest, caller: Caller) -> OpenedVideo:
+    async def _open(
+        self, request: TrackVideoRequest, caller: Caller, decoder: FileDecoder
+    ) -> OpenedVideo:
         file, field = await self._access.open(request.video, caller)
-        opening = VideoOpening(self._decoder, file, self._video_limits, field)
+        opening = VideoOpening(decoder, file, self._video_limits, field)
         try:
             return (await self._pixels.run(opening.run)).value
         except BaseException:
@@ -156,9 +159,17 @@ class VideoService:
         model: ServedModel,
         engine: TrackingEngine,
         reader: OpenedVideo,
+        decoder: FileDecoder,
     ) -> TrackRun:
         return TrackRun(
-            request, model, engine, reader, self._pixels, self._observer, self._track_limits
+            request,
+            model,
+            engine,
+            reader,
+            decoder,
+            self._pixels,
+            self._observer,
+            self._track_limits,
         )
 
     async def _summary(

@@ -7,6 +7,7 @@ jobs. A place without a record does no harm, because the worker that takes it fi
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -22,6 +23,9 @@ from .mailbox import Mailbox
 from .names import Names
 from .queues import Queues
 from .streams import Streams
+
+_RECORDS_AT_ONCE = 32
+"""Requests for records of which none waits for another's answer."""
 
 
 class NatsJobBackend(JobBackend):
@@ -97,6 +101,19 @@ class NatsJobBackend(JobBackend):
         """See `JobBackend`. Reads all jobs of the tenant, and holds a page of them."""
         async with aclosing(self._journal.newest(self._names.tenant_jobs(tenant))) as entries:
             return await newest_page(entries, wanted, page_size, page_token)
+
+    async def has_unfinished(self, tenant: str, count: int) -> bool:
+        """See `JobBackend`. Reads records only where the tenant has so many places in queues."""
+        # Every job that waits or runs has a place; some that are done have one, too: they were
+        # cancelled while they waited, their end is being settled or is still to be reported.
+        places = await self._queues.places(tenant)
+        subjects = list({self._names.job_of_place(place) for place in places})
+        found = 0
+        while len(subjects) >= count - found > 0:
+            some, subjects = subjects[:_RECORDS_AT_ONCE], subjects[_RECORDS_AT_ONCE:]
+            entries = await asyncio.gather(*(self._journal.latest(one) for one in some))
+            found += sum(one is not None and not one.job.state.is_done for one in entries)
+        return found >= count
 
     async def expired(self, now: datetime) -> AsyncGenerator[Job, None]:
         """See `JobBackend`. Also makes queues, and queues waiting jobs that have no place."""

@@ -77,6 +77,10 @@ class Journal:
             self._remember(key, entry.event.sequence, entry.position)
         return entry
 
+    async def latest(self, subject: str) -> Entry | None:
+        """Return the record of the job with a subject, as it stands."""
+        return await self._get_from(subject, after=None)
+
     async def write_first(self, job: Job, event: JobEvent) -> bool:
         """Write a new job; False where there is one."""
         return await self._write(job, event, follows=0)
@@ -163,8 +167,9 @@ class Journal:
 
     async def _get(self, key: JobKey, after: int | None) -> Entry | None:
         """Return the last entry of a job, or the first after a position."""
-        subject = self._names.job(key)
+        return await self._get_from(self._names.job(key), after)
 
+    async def _get_from(self, subject: str, after: int | None) -> Entry | None:
         async def get(jetstream: JetStreamContext) -> RawStreamMsg | None:
             stream = await self._streams.jobs(jetstream)
             return await _message(jetstream, stream, subject, after)

@@ -64,6 +64,14 @@ class Names:
         """Return the subject of all places in a queue."""
         return f"{self.prefix}.queue.{queue}.>"
 
+    def tenant_places(self, tenant: str) -> str:
+        """Return the subject of a tenant's places in all queues."""
+        return f"{self.prefix}.queue.*.{_tenant_token(tenant)}.*"
+
+    def job_of_place(self, place: str) -> str:
+        """Return the subject of the records of the job that has a place in a queue."""
+        return f"{self.prefix}.job.{'.'.join(place.rsplit('.', 2)[1:])}"
+
     def place(self, queue: str, key: JobKey) -> str:
         """Return the subject of a job's place in a queue."""
         return f"{self.prefix}.queue.{queue}.{_job_tokens(key)}"

@@ -194,6 +194,19 @@ class Queues:
         waiting = await asyncio.gather(*(self.waiting(queue) for queue in queues))
         return {queue: jobs for queue, jobs in zip(queues, waiting, strict=True) if jobs}
 
+    async def places(self, tenant: str) -> Sequence[str]:
+        """Return the subjects of a tenant's places in all queues, for jobs that run as well."""
+        wanted = self._names.tenant_places(tenant)
+
+        async def look(queue: str, jetstream: JetStreamContext) -> Sequence[str]:
+            stream = await self._streams.queue(jetstream, queue)
+            info = await jetstream.stream_info(stream, subjects_filter=wanted)
+            return tuple(info.state.subjects or ())
+
+        queues = await self._queues()
+        calls = (self._connection.call(partial(look, queue)) for queue in queues)
+        return [place for found in await asyncio.gather(*calls) for place in found]
+
     async def delete(self, key: JobKey) -> None:
         """Remove a job's places in all queues."""
 

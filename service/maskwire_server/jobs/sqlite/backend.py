@@ -136,6 +136,11 @@ class SqliteJobBackend(JobBackend):
         jobs = found[:page_size]
         return JobPage(jobs, token_after(jobs[-1]) if len(found) > page_size else "")
 
+    async def has_unfinished(self, tenant: str, count: int) -> bool:
+        """Tell whether so many jobs wait or run; as the interface says."""
+        look = partial(job_rows.has_unfinished, tenant=tenant, count=count)
+        return await self._database.read(look) or False
+
     async def expired(self, now: datetime) -> AsyncGenerator[Job, None]:
         """Yield the jobs that expired; as the interface says."""
         last = job_rows.BEFORE_ALL

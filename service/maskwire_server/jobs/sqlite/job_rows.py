@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ...domain.jobs.job import Job, JobEvent, JobFilter, JobKey
 from ..page_tokens import Place, microseconds
 from ..records import event_from_json, event_to_json, job_from_json, job_to_json
+from .schema import UNFINISHED
 
 MAX_EVENTS = 256
 """Events that are read at a time."""
@@ -133,6 +134,16 @@ def list_jobs(
         (*bound, limit),
     )
     return tuple(_job(text) for (text,) in rows)
+
+
+def has_unfinished(connection: sqlite3.Connection, tenant: str, count: int) -> bool:
+    """Return whether at least so many jobs of a tenant wait or run."""
+    row = connection.execute(
+        "SELECT 1 FROM jobs INDEXED BY jobs_unfinished"
+        f" WHERE tenant = ? AND {UNFINISHED} LIMIT 1 OFFSET ?",
+        (tenant, count - 1),
+    ).fetchone()
+    return row is not None
 
 
 def expired(

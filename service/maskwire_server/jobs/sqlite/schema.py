@@ -13,6 +13,9 @@ APPLICATION_ID = 0x4D534B57
 VERSION = 1
 """Version of the tables; raised, with a migration, when they change."""
 
+UNFINISHED = "state IN ('queued', 'running')"
+"""What is true of the rows of jobs that wait or run; in these words, or their index is not used."""
+
 _TABLES = """
 CREATE TABLE jobs (
     ordinal INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -47,16 +50,20 @@ CREATE INDEX queue_entries_by_job ON queue_entries (job);
 """
 
 
+_LATER = f"""
+CREATE INDEX IF NOT EXISTS jobs_unfinished ON jobs (tenant) WHERE {UNFINISHED}
+"""
+"""What a database may lack that an earlier release made: programs of that release go on with it."""
+
+
 class UnknownDatabaseError(Exception):
     """The file is a database of something else, or of a newer version; the message says which."""
 
 
 def is_ready(connection: sqlite3.Connection) -> bool:
     """Return whether the tables are there, without waiting for anybody who writes."""
-    return (
-        _number(connection, "PRAGMA application_id") == APPLICATION_ID
-        and _number(connection, "PRAGMA user_version") == VERSION
-    )
+    has_later = "SELECT count(*) FROM sqlite_master WHERE name = 'jobs_unfinished'"
+    return _is_ours(connection) and _number(connection, has_later) == 1
 
 
 def prepare(connection: sqlite3.Connection) -> None:
@@ -65,7 +72,8 @@ def prepare(connection: sqlite3.Connection) -> None:
     Raises:
         UnknownDatabaseError: The tables are not ones that this version can use.
     """
-    if is_ready(connection):
+    if _is_ours(connection):
+        connection.execute(_LATER)
         return
     application = _number(connection, "PRAGMA application_id")
     version = _number(connection, "PRAGMA user_version")
@@ -78,8 +86,17 @@ def prepare(connection: sqlite3.Connection) -> None:
     # Not executescript: it would end the transaction first.
     for statement in _TABLES.split(";"):
         connection.execute(statement)
+    connection.execute(_LATER)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _is_ours(connection: sqlite3.Connection) -> bool:
+    """Return whether the tables are those of this version."""
+    return (
+        _number(connection, "PRAGMA application_id") == APPLICATION_ID
+        and _number(connection, "PRAGMA user_version") == VERSION
+    )
 
 
 def _number(connection: sqlite3.Connection, query: str) -> int:

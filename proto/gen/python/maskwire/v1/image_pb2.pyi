@@ -33,7 +33,9 @@ class ImageSource(_message.Message):
     uri: _builtins.str
     """A data: URI, an https: URI, an object-store URI (s3:, gs:, az:) or the name of an uploaded
     file (files/{file}). Which schemes are fetched is a setting of the server; one that is not
-    gives FAILED_PRECONDITION.
+    gives FAILED_PRECONDITION, as does a source that does not answer. PERMISSION_DENIED with the
+    reason SOURCE_FORBIDDEN where the server does not fetch from that host, port, bucket or
+    folder for the caller.
     """
     digest: _builtins.str
     """Digest of an image that this server was sent before by the same tenant: "sha256:" and the 64

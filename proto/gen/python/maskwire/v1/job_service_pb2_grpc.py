@@ -76,8 +76,9 @@ class JobServiceServicer:
     def SubmitJob(self, request, context):
         """Queues any other call as a job; its result is kept with the job.
 
-        Errors: INVALID_ARGUMENT as the queued call; ALREADY_EXISTS for a request_id that was used with
-        another request; RESOURCE_EXHAUSTED past the limit on queued jobs.
+        Errors: INVALID_ARGUMENT and PERMISSION_DENIED as the queued call; ALREADY_EXISTS for a
+        request_id that was used with another request; RESOURCE_EXHAUSTED past the limit on queued
+        jobs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,8 +38,9 @@ class JobServiceStub:
     SubmitJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.SubmitJobRequest, _job_service_pb2.SubmitJobResponse]
     """Queues any other call as a job; its result is kept with the job.
 
-    Errors: INVALID_ARGUMENT as the queued call; ALREADY_EXISTS for a request_id that was used with
-    another request; RESOURCE_EXHAUSTED past the limit on queued jobs.
+    Errors: INVALID_ARGUMENT and PERMISSION_DENIED as the queued call; ALREADY_EXISTS for a
+    request_id that was used with another request; RESOURCE_EXHAUSTED past the limit on queued
+    jobs.
     """
     GetJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]
     """Tells how a job stands.
@@ -76,8 +77,9 @@ class JobServiceAsyncStub(JobServiceStub):
     SubmitJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.SubmitJobRequest, _job_service_pb2.SubmitJobResponse]  # type: ignore[assignment]
     """Queues any other call as a job; its result is kept with the job.
 
-    Errors: INVALID_ARGUMENT as the queued call; ALREADY_EXISTS for a request_id that was used with
-    another request; RESOURCE_EXHAUSTED past the limit on queued jobs.
+    Errors: INVALID_ARGUMENT and PERMISSION_DENIED as the queued call; ALREADY_EXISTS for a
+    request_id that was used with another request; RESOURCE_EXHAUSTED past the limit on queued
+    jobs.
     """
     GetJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]  # type: ignore[assignment]
     """Tells how a job stands.
@@ -117,8 +119,9 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_job_service_pb2.SubmitJobResponse, _abc.Awaitable[_job_service_pb2.SubmitJobResponse]]:
         """Queues any other call as a job; its result is kept with the job.
 
-        Errors: INVALID_ARGUMENT as the queued call; ALREADY_EXISTS for a request_id that was used with
-        another request; RESOURCE_EXHAUSTED past the limit on queued jobs.
+        Errors: INVALID_ARGUMENT and PERMISSION_DENIED as the queued call; ALREADY_EXISTS for a
+        request_id that was used with another request; RESOURCE_EXHAUSTED past the limit on queued
+        jobs.
         """
 
     @_abc_1.abstractmethod

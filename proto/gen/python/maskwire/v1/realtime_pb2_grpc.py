@@ -53,7 +53,8 @@ class RealtimeServiceServicer:
         order. The server answers every request once with its sequence, in the order of the requests,
         except frames that the drop policy or the sampling leaves out, which the next frame's answer
         accounts for; heartbeats, drain notices and the like come in between with sequence 0. What
-        goes wrong with one request is an in-band error for its sequence, and the session lives on.
+        goes wrong with one request is an in-band error for its sequence, and the session lives on; a
+        URI whose host, port or bucket the server does not read from is PERMISSION_DENIED there.
 
         Errors that end the stream: INVALID_ARGUMENT when the first request is no config,
         RESOURCE_EXHAUSTED past the limit on sessions, DEADLINE_EXCEEDED for a session that is idle too

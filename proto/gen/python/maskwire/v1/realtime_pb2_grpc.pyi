@@ -40,7 +40,8 @@ class RealtimeServiceStub:
     order. The server answers every request once with its sequence, in the order of the requests,
     except frames that the drop policy or the sampling leaves out, which the next frame's answer
     accounts for; heartbeats, drain notices and the like come in between with sequence 0. What
-    goes wrong with one request is an in-band error for its sequence, and the session lives on.
+    goes wrong with one request is an in-band error for its sequence, and the session lives on; a
+    URI whose host, port or bucket the server does not read from is PERMISSION_DENIED there.
 
     Errors that end the stream: INVALID_ARGUMENT when the first request is no config,
     RESOURCE_EXHAUSTED past the limit on sessions, DEADLINE_EXCEEDED for a session that is idle too
@@ -61,7 +62,8 @@ class RealtimeServiceAsyncStub(RealtimeServiceStub):
     order. The server answers every request once with its sequence, in the order of the requests,
     except frames that the drop policy or the sampling leaves out, which the next frame's answer
     accounts for; heartbeats, drain notices and the like come in between with sequence 0. What
-    goes wrong with one request is an in-band error for its sequence, and the session lives on.
+    goes wrong with one request is an in-band error for its sequence, and the session lives on; a
+    URI whose host, port or bucket the server does not read from is PERMISSION_DENIED there.
 
     Errors that end the stream: INVALID_ARGUMENT when the first request is no config,
     RESOURCE_EXHAUSTED past the limit on sessions, DEADLINE_EXCEEDED for a session that is idle too
@@ -85,7 +87,8 @@ class RealtimeServiceServicer(metaclass=_abc_1.ABCMeta):
         order. The server answers every request once with its sequence, in the order of the requests,
         except frames that the drop policy or the sampling leaves out, which the next frame's answer
         accounts for; heartbeats, drain notices and the like come in between with sequence 0. What
-        goes wrong with one request is an in-band error for its sequence, and the session lives on.
+        goes wrong with one request is an in-band error for its sequence, and the session lives on; a
+        URI whose host, port or bucket the server does not read from is PERMISSION_DENIED there.
 
         Errors that end the stream: INVALID_ARGUMENT when the first request is no config,
         RESOURCE_EXHAUSTED past the limit on sessions, DEADLINE_EXCEEDED for a session that is idle too

@@ -419,7 +419,9 @@ class PointMap(_message.Message):
     data: _builtins.bytes
     """The file itself."""
     uri: _builtins.str
-    """Name of an uploaded file (files/{file}) or an object-store URI."""
+    """Name of an uploaded file (files/{file}) or an object-store URI. Errors as ImageSource.uri;
+    an https: URI is FAILED_PRECONDITION.
+    """
     def __init__(
         self,
         *,
@@ -449,7 +451,9 @@ class DepthMap(_message.Message):
     data: _builtins.bytes
     """The file itself."""
     uri: _builtins.str
-    """Name of an uploaded file (files/{file}) or an object-store URI."""
+    """Name of an uploaded file (files/{file}) or an object-store URI. Errors as ImageSource.uri;
+    an https: URI is FAILED_PRECONDITION.
+    """
     depth_unit_m: _builtins.float
     """Metres of one step of a PNG's values, greater than 0; absent means 0.001."""
     @_builtins.property

@@ -58,7 +58,8 @@ class ReconstructionServiceServicer:
         result. A caller that loses the stream goes on with JobService.WatchJob.
 
         Errors: INVALID_ARGUMENT with the field and the rule; ALREADY_EXISTS for a request_id that was
-        used with another request; RESOURCE_EXHAUSTED past the limit on queued jobs.
+        used with another request; PERMISSION_DENIED for a URI whose host, port or bucket the server
+        does not read from; RESOURCE_EXHAUSTED past the limit on queued jobs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

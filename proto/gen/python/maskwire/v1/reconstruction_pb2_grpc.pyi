@@ -46,7 +46,8 @@ class ReconstructionServiceStub:
     result. A caller that loses the stream goes on with JobService.WatchJob.
 
     Errors: INVALID_ARGUMENT with the field and the rule; ALREADY_EXISTS for a request_id that was
-    used with another request; RESOURCE_EXHAUSTED past the limit on queued jobs.
+    used with another request; PERMISSION_DENIED for a URI whose host, port or bucket the server
+    does not read from; RESOURCE_EXHAUSTED past the limit on queued jobs.
     """
     ReconstructBodies: _grpc.UnaryStreamMultiCallable[_reconstruction_pb2.ReconstructBodiesRequest, _reconstruction_pb2.ReconstructBodiesResponse]
     """Reconstructs human bodies, in the same way.
@@ -66,7 +67,8 @@ class ReconstructionServiceAsyncStub(ReconstructionServiceStub):
     result. A caller that loses the stream goes on with JobService.WatchJob.
 
     Errors: INVALID_ARGUMENT with the field and the rule; ALREADY_EXISTS for a request_id that was
-    used with another request; RESOURCE_EXHAUSTED past the limit on queued jobs.
+    used with another request; PERMISSION_DENIED for a URI whose host, port or bucket the server
+    does not read from; RESOURCE_EXHAUSTED past the limit on queued jobs.
     """
     ReconstructBodies: _aio.UnaryStreamMultiCallable[_reconstruction_pb2.ReconstructBodiesRequest, _reconstruction_pb2.ReconstructBodiesResponse]  # type: ignore[assignment]
     """Reconstructs human bodies, in the same way.
@@ -89,7 +91,8 @@ class ReconstructionServiceServicer(metaclass=_abc_1.ABCMeta):
         result. A caller that loses the stream goes on with JobService.WatchJob.
 
         Errors: INVALID_ARGUMENT with the field and the rule; ALREADY_EXISTS for a request_id that was
-        used with another request; RESOURCE_EXHAUSTED past the limit on queued jobs.
+        used with another request; PERMISSION_DENIED for a URI whose host, port or bucket the server
+        does not read from; RESOURCE_EXHAUSTED past the limit on queued jobs.
         """
 
     @_abc_1.abstractmethod

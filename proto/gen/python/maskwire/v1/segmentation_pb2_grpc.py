@@ -73,7 +73,8 @@ class SegmentationServiceServicer:
 
         Errors: INVALID_ARGUMENT with the field and the rule; NOT_FOUND for a digest that is no longer
         held (send the bytes) or a model that is not served; FAILED_PRECONDITION for prompts that the
-        model cannot serve; RESOURCE_EXHAUSTED with RetryInfo when the device's queue is full.
+        model cannot serve; PERMISSION_DENIED for a URI whose host, port or bucket the server does not
+        read from; RESOURCE_EXHAUSTED with RetryInfo when the device's queue is full.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

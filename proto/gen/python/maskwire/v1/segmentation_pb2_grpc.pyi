@@ -45,7 +45,8 @@ class SegmentationServiceStub:
 
     Errors: INVALID_ARGUMENT with the field and the rule; NOT_FOUND for a digest that is no longer
     held (send the bytes) or a model that is not served; FAILED_PRECONDITION for prompts that the
-    model cannot serve; RESOURCE_EXHAUSTED with RetryInfo when the device's queue is full.
+    model cannot serve; PERMISSION_DENIED for a URI whose host, port or bucket the server does not
+    read from; RESOURCE_EXHAUSTED with RetryInfo when the device's queue is full.
     """
     AutoSegment: _grpc.UnaryUnaryMultiCallable[_segmentation_pb2.AutoSegmentRequest, _segmentation_pb2.AutoSegmentResponse]
     """Segments everything in the picture.
@@ -77,7 +78,8 @@ class SegmentationServiceAsyncStub(SegmentationServiceStub):
 
     Errors: INVALID_ARGUMENT with the field and the rule; NOT_FOUND for a digest that is no longer
     held (send the bytes) or a model that is not served; FAILED_PRECONDITION for prompts that the
-    model cannot serve; RESOURCE_EXHAUSTED with RetryInfo when the device's queue is full.
+    model cannot serve; PERMISSION_DENIED for a URI whose host, port or bucket the server does not
+    read from; RESOURCE_EXHAUSTED with RetryInfo when the device's queue is full.
     """
     AutoSegment: _aio.UnaryUnaryMultiCallable[_segmentation_pb2.AutoSegmentRequest, _segmentation_pb2.AutoSegmentResponse]  # type: ignore[assignment]
     """Segments everything in the picture.
@@ -112,7 +114,8 @@ class SegmentationServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: INVALID_ARGUMENT with the field and the rule; NOT_FOUND for a digest that is no longer
         held (send the bytes) or a model that is not served; FAILED_PRECONDITION for prompts that the
-        model cannot serve; RESOURCE_EXHAUSTED with RetryInfo when the device's queue is full.
+        model cannot serve; PERMISSION_DENIED for a URI whose host, port or bucket the server does not
+        read from; RESOURCE_EXHAUSTED with RetryInfo when the device's queue is full.
         """
 
     @_abc_1.abstractmethod

@@ -74,7 +74,9 @@ class VideoSource(_message.Message):
     data: _builtins.bytes
     """The encoded video itself, for short clips; not empty, within the message limit."""
     uri: _builtins.str
-    """An https: URI, an object-store URI or the name of an uploaded file (files/{file})."""
+    """An https: URI, an object-store URI or the name of an uploaded file (files/{file}). Errors as
+    ImageSource.uri.
+    """
     def __init__(
         self,
         *,

@@ -59,8 +59,9 @@ class VideoServiceServicer:
 
         Errors: INVALID_ARGUMENT with the field and the rule, also for a video or an overlay video past
         the server's limits; NOT_FOUND for a file that is not held; FAILED_PRECONDITION for a model
-        that does not track and for sources that the server does not read; RESOURCE_EXHAUSTED with
-        RetryInfo; DATA_LOSS as above.
+        that does not track and for sources that the server does not read; PERMISSION_DENIED for a URI
+        whose host, port or bucket the server does not read from; RESOURCE_EXHAUSTED with RetryInfo;
+        DATA_LOSS as above.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

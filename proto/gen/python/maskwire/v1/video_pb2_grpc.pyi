@@ -46,8 +46,9 @@ class VideoServiceStub:
 
     Errors: INVALID_ARGUMENT with the field and the rule, also for a video or an overlay video past
     the server's limits; NOT_FOUND for a file that is not held; FAILED_PRECONDITION for a model
-    that does not track and for sources that the server does not read; RESOURCE_EXHAUSTED with
-    RetryInfo; DATA_LOSS as above.
+    that does not track and for sources that the server does not read; PERMISSION_DENIED for a URI
+    whose host, port or bucket the server does not read from; RESOURCE_EXHAUSTED with RetryInfo;
+    DATA_LOSS as above.
     """
 
 @_typing.type_check_only
@@ -68,8 +69,9 @@ class VideoServiceAsyncStub(VideoServiceStub):
 
     Errors: INVALID_ARGUMENT with the field and the rule, also for a video or an overlay video past
     the server's limits; NOT_FOUND for a file that is not held; FAILED_PRECONDITION for a model
-    that does not track and for sources that the server does not read; RESOURCE_EXHAUSTED with
-    RetryInfo; DATA_LOSS as above.
+    that does not track and for sources that the server does not read; PERMISSION_DENIED for a URI
+    whose host, port or bucket the server does not read from; RESOURCE_EXHAUSTED with RetryInfo;
+    DATA_LOSS as above.
     """
 
 class VideoServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -93,8 +95,9 @@ class VideoServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: INVALID_ARGUMENT with the field and the rule, also for a video or an overlay video past
         the server's limits; NOT_FOUND for a file that is not held; FAILED_PRECONDITION for a model
-        that does not track and for sources that the server does not read; RESOURCE_EXHAUSTED with
-        RetryInfo; DATA_LOSS as above.
+        that does not track and for sources that the server does not read; PERMISSION_DENIED for a URI
+        whose host, port or bucket the server does not read from; RESOURCE_EXHAUSTED with RetryInfo;
+        DATA_LOSS as above.
         """
 
 def add_VideoServiceServicer_to_server(servicer: VideoServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
