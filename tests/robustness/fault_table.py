@@ -233,14 +233,14 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "logits-window-27-gb",
         "mask logits of a window of 60,000 px made nano allocate 27 GB for one small request",
-        "in 0.2.0",
+        "482ace0",
         "tests/unit/engines/nano/test_views.py::test_logits_far_beyond_the_image_lead_to_windows_of_its_size",
     ),
     Bug(
         "empty-mask-prompt",
         "a mask prompt without a mask gave INTERNAL",
         "in 0.1.0",
-        "tests/robustness/test_mutated_requests.py::test_damaged_requests_are_answered",
+        "tests/unit/transport/test_converters.py::test_prompts_that_say_nothing_or_too_much_are_refused",
     ),
     Bug(
         "large-image-not-sent-again",
@@ -282,7 +282,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "status-replaced-while-writing",
         "grpc.aio tells INTERNAL instead of an early status while the client still writes",
-        "in 0.2.0",
+        "6e32abb",
         "tests/unit/client/test_first_status.py::test_only_a_replaced_status_is_put_back",
     ),
     Bug(
@@ -302,6 +302,30 @@ BUGS: tuple[Bug, ...] = (
         "a mask of any number of rings was taken",
         "a47f048",
         "tests/unit/transport/test_validation.py::test_masks_have_a_bounded_number_of_rings_in_all",
+    ),
+    Bug(
+        "time-to-live-beyond-python",
+        "a file's time to live of more seconds than Python's durations hold was INTERNAL",
+        "bef00a8",
+        "tests/unit/transport/test_file_converters.py::test_what_is_no_duration_is_refused",
+    ),
+    Bug(
+        "cancelled-job-not-reported",
+        "a job that was cancelled while it waited was reported when its turn came, not at once",
+        "9511e3d",
+        "tests/unit/jobs/test_webhook_deliverer.py::test_a_job_that_is_cancelled_while_it_waits_is_reported",
+    ),
+    Bug(
+        "mask-decoded-in-the-server",
+        "PNG masks of requests were decoded in the server itself, for as long as they took",
+        "a46313c",
+        "tests/integration/server/test_decoding.py::test_a_mask_that_stops_its_decoder_costs_its_request_and_not_the_server",
+    ),
+    Bug(
+        "finished-jobs-read-at-submission",
+        "each submission of a tenant with a limit of jobs read all jobs that it keeps",
+        "a46313c",
+        "tests/contract/jobs/test_unfinished_jobs.py::test_jobs_that_are_done_are_not_read",
     ),
     Bug(
         "settings-traceback",

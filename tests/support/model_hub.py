@@ -19,7 +19,7 @@ class ModelHub(ThreadingHTTPServer):
     """A hub with one repository, which may want its licence accepted.
 
     `files` may be changed meanwhile; what the list says of a file's size and digest stays as it was
-    at the start, unless `listed` is changed too.
+    at the start, unless `listed` is changed too. `granted` are the tokens that may have all.
     """
 
     daemon_threads = True
@@ -31,6 +31,7 @@ class ModelHub(ThreadingHTTPServer):
         self.listed = dict(files)
         self.is_gated = is_gated
         self.downloads: list[str] = []
+        self.granted = {GRANTED}
 
     @property
     def endpoint(self) -> str:
@@ -85,7 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refusal(self) -> tuple[int, str] | None:
         sent = self.headers.get("Authorization", "")
-        if sent == f"Bearer {GRANTED}":
+        if sent.removeprefix("Bearer ") in self.server.granted:
             return None
         return (403 if sent == f"Bearer {WAITING}" else 401), "GatedRepo"
 

@@ -28,23 +28,27 @@ class RedisServer(ForeignProcess):
 
     ready_line = "Ready to accept connections"
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, password: str = "") -> None:
         super().__init__(program)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = probe.getsockname()[1]
-        self.url = f"redis://127.0.0.1:{self._port}/0"
+        self._password = password
+        credentials = f":{password}@" if password else ""
+        self.url = f"redis://{credentials}127.0.0.1:{self._port}/0"
 
     def arguments(self) -> list[str]:
-        """Listen on loopback and write nothing."""
+        """Listen on loopback, ask for the password where there is one, and write nothing."""
         listening = ["--port", str(self._port), "--bind", "127.0.0.1"]
+        if self._password:
+            listening += ["--requirepass", self._password]
         return [*listening, "--save", "", "--appendonly", "no", "--dir", "/tmp"]
 
 
 @contextmanager
-def redis_process(program: str) -> Iterator[RedisServer]:
-    """Run a server on a free port."""
-    server = RedisServer(program)
+def redis_process(program: str, password: str = "") -> Iterator[RedisServer]:
+    """Run a server on a free port, which may ask for a password."""
+    server = RedisServer(program, password)
     server.start()
     try:
         yield server

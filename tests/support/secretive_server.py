@@ -1,4 +1,4 @@
-"""A real server with every kind of secret, used well and badly, and all that it then shows."""
+"""A real server and a worker with every kind of secret, used well and badly, and all they show."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -21,25 +22,34 @@ from urllib.parse import parse_qs, urlsplit
 
 import jwt
 import numpy as np
+import obstore
+import redis
 import trustme
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
+from obstore.store import from_url
 
 from maskwire_client import Client, Point, Tls, errors
 from maskwire_client.jobs import SegmentCall
 from maskwire_server.identity.api_keys import ApiKeyRecord
 from maskwire_server.identity.key_file import changed_keys
+from tests.support import model_hub
+from tests.support.job_calls import picture
 from tests.support.metrics_page import metrics_page
 from tests.support.moto_process import moto_process, moto_program
 from tests.support.nats_process import nats_process, nats_program
+from tests.support.redis_process import RedisServer, redis_process, redis_program
 from tests.support.server_process import ServerProcess, server_process
 from tests.support.trace_collector import collecting
 from tests.support.webhook_receiver import make_certificate, receiving
+from tests.support.worker_process import worker_process
 
 IMAGE = np.random.default_rng(8).integers(0, 255, (48, 64, 3), np.uint8)
 POINTS = [Point(20, 20)]
 _ISSUER = "https://issuer.example"
 _BUCKET = "maskwire-secrets"
+_SOURCE = "maskwire-pictures"
+_OBJECT = f"s3://{_SOURCE}/in/picture.png"
 _JOB_S = 60.0
 
 
@@ -135,8 +145,13 @@ def _token(key: ec.EllipticCurvePrivateKey, age_s: float) -> str:
     return jwt.encode(claims, key, "ES256", headers={"kid": "one"})
 
 
-async def show_everything(folder: Path) -> Shown:
-    """Run the server and what it speaks to; skips the test where a program is missing."""
+async def show_everything(folder: Path, weights: Path) -> Shown:
+    """Run the server, a worker and what they speak to; skips where a program is missing.
+
+    Args:
+        folder: Where everything is kept.
+        weights: A folder of SAM 3, for the hub.
+    """
     shown = Shown(
         {
             "webhook secret": base64.b64encode(secrets.token_bytes(30)).decode(),
@@ -145,6 +160,9 @@ async def show_everything(folder: Path) -> Shown:
             "NATS user": "user-" + secrets.token_hex(9),
             "collector header": secrets.token_urlsafe(30),
             "hub token": "hf_" + secrets.token_urlsafe(30),
+            "another hub token": "hf_" + secrets.token_urlsafe(30),
+            "secret key of a bucket": secrets.token_urlsafe(30),
+            "Redis password": secrets.token_urlsafe(30),
         }
     )
     certificate = make_certificate(folder)
@@ -155,22 +173,30 @@ async def show_everything(folder: Path) -> Shown:
         user, password = shown.secrets["NATS user"], shown.secrets["NATS password"]
         nats = nats_process(nats_program(), folder / "nats", user, password)
         nats_url = stores.enter_context(nats).url
-        bucket = urllib.request.Request(f"{moto}/{_BUCKET}", method="PUT")
-        (await asyncio.to_thread(urllib.request.urlopen, bucket)).close()
-        shown.settings = access.settings | _settings(shown, moto, nats_url, collector.endpoint)
+        counting = redis_process(redis_program(), shown.secrets["Redis password"])
+        store = stores.enter_context(counting)
+        await asyncio.to_thread(_fill_buckets, moto)
+        shown.settings = access.settings | _settings(
+            shown, folder, moto, nats_url, store.url, collector.endpoint
+        )
         shown.settings["webhooks"]["ca_file"] = str(certificate.authority)
         async with receiving(certificate) as receiver:
-            with server_process(folder, **shown.settings) as process:
+            with (
+                server_process(folder, **shown.settings) as process,
+                worker_process(folder / "maskwire.toml", MASKWIRE_JOBS__WORKERS="1") as worker_log,
+            ):
                 await asyncio.to_thread(_use_well, shown, process, access, receiver.url)
                 (report, *_) = await receiver.requests(1)
                 report.verified("whsec_" + shown.secrets["webhook secret"])
                 shown.served.add("webhook secret")
+                await asyncio.to_thread(_check_counts, shown, store)
+                await asyncio.to_thread(_pull, shown, folder, weights)
                 await asyncio.to_thread(_run_commands, shown, folder)
                 await asyncio.to_thread(stores.close)
                 await asyncio.to_thread(_use_badly, shown, process, access)
                 shown.add("metrics page", metrics_page(process.metrics_port))
-            assert len(process.log) < (process.log.maxlen or 0), "the log is whole"
-        shown.add("standard error", "\n".join(process.log))
+        shown.add("standard error", _whole(process.log))
+        shown.add("a worker's log", _whole(worker_log))
         shown.add("standard output", process.output.read_text())
         spans = collector.wait_until(lambda seen: any("SubmitJob" in one.name for one in seen))
         shown.add("spans", "\n".join(map(repr, spans)))
@@ -179,19 +205,56 @@ async def show_everything(folder: Path) -> Shown:
     return shown
 
 
-def _settings(shown: Shown, moto: str, nats_url: str, collector: str) -> dict[str, dict[str, Any]]:
+def _whole(log: deque[str]) -> str:
+    assert len(log) < (log.maxlen or 0), "the log is whole"
+    return "\n".join(log)
+
+
+def _fill_buckets(moto: str) -> None:
+    """Make the bucket of files, and one with a picture that callers may name."""
+    for name in (_BUCKET, _SOURCE):
+        request = urllib.request.Request(f"{moto}/{name}", method="PUT")
+        urllib.request.urlopen(request).close()
+    options: Any = {"endpoint": moto, "region": "us-east-1", "access_key_id": "any"}
+    options |= {"secret_access_key": "any", "client_options": {"allow_http": True}}
+    bucket, _, key = _OBJECT.removeprefix("s3://").partition("/")
+    obstore.put(from_url(f"s3://{bucket}", **options), key, picture())
+
+
+def _settings(
+    shown: Shown, folder: Path, moto: str, nats_url: str, redis_url: str, collector: str
+) -> dict[str, dict[str, Any]]:
+    store = {"endpoint": moto, "region": "us-east-1", "allow_http": True}
     return {
-        "models": {"cpu_threads": 1, "hub_token": shown.secrets["hub token"]},
+        "models": {
+            "cpu_threads": 1,
+            "cache_folder": str(folder / "models"),
+            "hub_token": shown.secrets["hub token"],
+        },
         "logging": {"level": "debug", "format": "json"},
         "storage": {
             "url": f"s3://{_BUCKET}/files",
-            "endpoint": moto,
-            "region": "us-east-1",
-            "allow_http": True,
             "access_key_id": "AKIAMASKWIRETEST",
             "secret_access_key": shown.secrets["S3 secret key"],
+            **store,
         },
-        "jobs": {"backend": "nats", "nats_url": nats_url, "queues": ["segmentation"]},
+        "sources": {
+            "buckets": [
+                {
+                    "url": _OBJECT.rpartition("/")[0],
+                    "access_key_id": "AKIAMASKWIREREAD",
+                    "secret_access_key": shown.secrets["secret key of a bucket"],
+                    **store,
+                }
+            ]
+        },
+        "quotas": {"calls_per_minute": 60_000, "store": redis_url, "store_timeout_s": 5.0},
+        "jobs": {
+            "backend": "nats",
+            "nats_url": nats_url,
+            "queues": ["segmentation"],
+            "workers": 0,
+        },
         "webhooks": {
             "secret": "whsec_" + shown.secrets["webhook secret"],
             "allow_private_addresses": True,
@@ -219,6 +282,10 @@ def _use_well(shown: Shown, process: ServerProcess, access: Access, webhook: str
         with access.client(process, key) as client:
             shown.fail("wrong credentials", client.models)
     with access.client(process, access.key) as client:
+        shown.add("answers", repr(client.segment(_OBJECT, points=POINTS).image))
+        shown.served.add("secret key of a bucket")
+        missing = _OBJECT.replace("picture.png", "nothing.png")
+        shown.fail("an object that is none", lambda: client.segment(missing, points=POINTS))
         stored = client.upload(b"content" * 100)
         shown.add("answers", repr(stored) + repr(list(client.files())))
         shown.served |= {"S3 secret key", "NATS password", "NATS user", "private key"}
@@ -242,10 +309,35 @@ def _use_well(shown: Shown, process: ServerProcess, access: Access, webhook: str
 def _use_badly(shown: Shown, process: ServerProcess, access: Access) -> None:
     """Make calls whose stores are gone."""
     with access.client(process, access.key) as client:
+        again = _OBJECT.replace("picture.png", "other.png")
+        shown.fail("a bucket that is gone", lambda: client.segment(again, points=POINTS))
         shown.fail("a store that is gone", lambda: list(client.files(timeout_s=30)))
         call = SegmentCall(IMAGE, points=POINTS)
         shown.fail("a broker that is gone", lambda: client.submit_job(call, timeout_s=30))
         shown.fail("jobs that are gone", lambda: client.job("jobs/" + "0" * 32, timeout_s=30))
+
+
+def _check_counts(shown: Shown, store: RedisServer) -> None:
+    with redis.Redis.from_url(store.url) as counts:
+        assert list(counts.scan_iter("*tenant:acme*")), "calls were counted with the password"
+    shown.served.add("Redis password")
+
+
+def _pull(shown: Shown, folder: Path, weights: Path) -> None:
+    """Pull a model whose licence wants a token, with one that is good and one that is not."""
+    files = {file.name: file.read_bytes() for file in weights.iterdir()}
+    command = ("models", "pull", "sam3", "--config", str(folder / "maskwire.toml"))
+    with model_hub.serving("facebook/sam3", files, is_gated=True) as hub:
+        hub.granted = {shown.secrets["hub token"]}
+        environment = {"HF_ENDPOINT": hub.endpoint, "HF_DEBUG": "1"}
+        bad = {"MASKWIRE_MODELS__HUB_TOKEN": shown.secrets["another hub token"]}
+        code, told = run(command, environment | bad)
+        assert code != 0, told
+        shown.add("a pull that is refused", told)
+        code, told = run(command, environment)
+        assert code == 0, told
+        shown.add("a pull", told)
+    shown.served.add("hub token")
 
 
 def _run_commands(shown: Shown, folder: Path) -> None:

@@ -25,8 +25,8 @@ SECRET = "correct-horse/battery+staple-7"
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Shown:
-    return asyncio.run(show_everything(tmp_path_factory.mktemp("secrets")))
+def shown(tmp_path_factory: pytest.TempPathFactory, small_sam3: Path) -> Shown:
+    return asyncio.run(show_everything(tmp_path_factory.mktemp("secrets"), small_sam3))
 
 
 def test_no_secret_is_shown_anywhere(shown: Shown):
@@ -35,20 +35,30 @@ def test_no_secret_is_shown_anywhere(shown: Shown):
 
 def test_every_secret_was_in_use(shown: Shown):
     used = {"API key", "token", "private key", "webhook secret", "collector header"}
-    assert shown.served >= used | {"S3 secret key", "NATS password", "NATS user"}
+    used |= {"S3 secret key", "NATS password", "NATS user", "secret key of a bucket"}
+    assert shown.served >= used | {"Redis password", "hub token"}
 
 
 @pytest.mark.parametrize(
     ("place", "words"),
     [
         ("standard error", '"level": "debug"'),
+        ("standard error", "the quota store does not answer"),
+        ("standard error", "a bucket could not be read"),
+        ("a worker's log", '"event": "job begun"'),
+        ("a worker's log", '"level": "debug"'),
+        ("a worker's log", "NATS"),
+        ("a pull", "sam3 is in"),
+        ("a pull that is refused", "MASKWIRE_MODELS__HUB_TOKEN"),
         ("metrics page", "grpc_server_handled_total"),
         ("spans", "JobService/SubmitJob"),
         ("job records", "jobs/"),
         ("error of wrong credentials", "not valid"),
+        ("error of a bucket that is gone", "SOURCE_UNAVAILABLE"),
         ("error of a store that is gone", "STORAGE_UNAVAILABLE"),
         ("error of a broker that is gone", "JOBS_UNAVAILABLE"),
         ("maskwire config --config", "nats://**********@127.0.0.1"),
+        ("maskwire config --config", "redis://**********@127.0.0.1"),
         ("maskwire config --json", '"**********"'),
         ("doctor of a broker that refuses", "file store"),
         ("serve with another MASKWIRE_STORAGE", "error parsing"),
@@ -85,6 +95,8 @@ def secret_settings(value: str) -> dict[str, Any]:
         "models": {"hub_token": value},
         "tracing": {"headers": value, "endpoint": url.replace("nats", "http")},
         "auth": {"token_key_set": url.replace("nats", "https")},
+        "quotas": {"store": url.replace("nats", "redis")},
+        "sources": {"buckets": [{"url": "s3://pictures", "secret_access_key": value}]},
     }
 
 
