@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maskwire_server.decoders.pool import DecoderPool
-from maskwire_server.domain.file_decoder import FileDecoder, InProcessDecoder
+from maskwire_server.domain.file_decoder import FileDecoder, InProcessDecoder, MaskFile
+from maskwire_server.domain.geometry import ImageSize
 from maskwire_server.domain.images import ImageLimits
+from maskwire_server.domain.mask_encodings import encode_png
 from tests.benchmarks.measuring import measure_in_turn, report
 from tests.support.decoders import decoder_pool, picture, saved
 
@@ -52,6 +54,38 @@ def test_decoding_in_a_child(size):
         decoders = {"in place": InProcessDecoder(), "in a child": pool.of_tenant("")}
         calls = {name: partial(decode, one, data) for name, one in decoders.items()}
         report(f"JPEG of {size}", measure_in_turn(calls, rounds=ROUNDS[size], warm_up=5), {})
+
+
+def masks(decoder: FileDecoder, files: list[MaskFile], _: int) -> list[NDArray[np.bool_]]:
+    return decoder.masks(files, ImageSize(1024, 1024))
+
+
+@pytest.mark.parametrize("count", [1, 16])
+def test_masks_in_a_child(count):
+    y, x = np.mgrid[:1024, :1024]
+    disc = (x - 500) ** 2 + (y - 480) ** 2 < 300**2
+    files = [MaskFile(encode_png(disc, bit_depth=1), "mask")] * count
+    with decoder_pool(processes=1) as pool:
+        decoders = {"in place": InProcessDecoder(), "in a child": pool.of_tenant("")}
+        calls = {name: partial(masks, one, files) for name, one in decoders.items()}
+        report(f"{count} masks of 1024 x 1024", measure_in_turn(calls, rounds=60, warm_up=5), {})
+
+
+def of_next_tenant(pool: DecoderPool, data: bytes, number: int) -> NDArray[np.uint8]:
+    return pool.of_tenant(str(number % 3)).image(data, ImageLimits())
+
+
+def test_tenants_in_turn():
+    """Three tenants: with a child for each, with one child fewer, and with shared children."""
+    data = photograph(1024, 1024)
+    with (
+        decoder_pool(processes=1, kept=3) as kept,
+        decoder_pool(processes=1, kept=2) as too_few,
+        decoder_pool(processes=1, is_shared=True) as shared,
+    ):
+        pools = {"a child for each": kept, "a new child each time": too_few, "shared": shared}
+        calls = {name: partial(of_next_tenant, pool, data) for name, pool in pools.items()}
+        report("tenants in turn", measure_in_turn(calls, rounds=60, warm_up=6), {})
 
 
 def test_starting_and_memory():

@@ -20,6 +20,7 @@ POOL_LIMITS = PoolLimits(
     child=ChildLimits(memory_bytes=512 * 2**20, cpu_seconds=20.0),
     timeout_s=30.0,
     recycle_after=1000,
+    kept=1,
     max_file_bytes=2**22,
     max_pixels=2**24,
 )

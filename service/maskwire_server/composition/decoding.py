@@ -29,6 +29,7 @@ def build_decoders(settings: Settings, observer: Observer) -> FileDecoders:
         child=ChildLimits(chosen.memory_bytes, chosen.cpu_seconds),
         timeout_s=chosen.timeout_s,
         recycle_after=chosen.recycle_after,
+        kept=chosen.kept_children,
         max_file_bytes=max(
             settings.limits.max_image_bytes, settings.reconstruction.max_geometry_bytes
         ),

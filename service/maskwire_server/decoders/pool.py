@@ -1,9 +1,10 @@
 """Child processes that decode untrusted files: a crash costs one request, and nobody else anything.
 
-A file goes to a child that is free and was no other tenant's; where there is none, the one that was
-idle for longest makes room for a new one. Children are replaced after so many files, after a large
-one, and when they crash or run out of time or memory. How often they may crash in a second is
-bounded: past that, callers are told to come again. What is asked of a child is in `pooled.py`.
+A file goes to a child that is free and was no other tenant's; where there is none, a new one is
+started, and the one that was idle for longest makes room where there are too many. Children are
+replaced after so many files, after a large one, and when they crash or run out of time or memory.
+How often they may crash in a second is bounded: past that, callers are told to come again. What is
+asked of a child is in `pooled.py`.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class PoolLimits:
         child: What each may use.
         timeout_s: Longest time for a file, or for one frame of a video.
         recycle_after: Files after which a child is replaced.
+        kept: Children that there are at a time, busy and idle, where that is more than `processes`:
+            idle ones wait for the next file of their tenants.
         max_file_bytes: Largest file but a video's.
         max_pixels: Most pixels of an image or map.
         is_shared: Whether a child decodes for one tenant after the other.
@@ -58,6 +61,7 @@ class PoolLimits:
     child: ChildLimits
     timeout_s: float
     recycle_after: int
+    kept: int
     max_file_bytes: int
     max_pixels: int
     is_shared: bool = False
@@ -174,8 +178,9 @@ class DecoderPool(FileDecoders):
 
     def _make_room(self) -> None:
         """End the child that was idle for longest, where there are as many as there may be."""
+        most = max(self._limits.processes, self._limits.kept)
         with self._lock:
-            if len(self._idle) + self._busy <= self._limits.processes:
+            if len(self._idle) + self._busy <= most:
                 return
             oldest = self._idle.pop(0)
         oldest.end()

@@ -27,7 +27,9 @@ class DecodingSettings(SettingGroup):
     """Longest time for a file, or for the next frame of a video, in seconds."""
     recycle_after: int = Field(default=1000, ge=1)
     """Files after which a child is replaced; 1 has a new one for every file."""
+    kept_children: int = Field(default=8, ge=1, le=1024)
+    """Children that wait for the next file of the tenants that they decode for, at most; each takes
+    20 to 28 MB. Where more tenants take turns, each turn starts a child anew."""
     share_children: bool = False
-    """Have a child decode for one tenant after the other, instead of ending it when another
-    tenant's file needs its place: no tenant then waits for a child to start, and a file that took
-    one over could see and change the files of others that come after it."""
+    """Have a child decode for one tenant after the other: nobody then waits for one to start, and a
+    file that took a child over could see and change the files of others that come after it."""

@@ -240,9 +240,17 @@ def test_a_child_decodes_for_one_tenant_only(metrics):
             pids[tenant].add(pool._idle[-1].pid)
         assert [len(one) for one in pids.values()] == [1, 1, 0]
         assert ends(metrics, "tenant") == 0
-        # A third makes room by ending the one that was idle for longest.
+        # For a third the one makes room that was idle for longest.
         pool.of_tenant("").image(SMALL, LIMITS)
         assert [child.tenant for child in pool._idle] == ["globex", ""]
+        assert ends(metrics, "tenant") == 1
+
+
+def test_children_of_several_tenants_are_kept(metrics):
+    with decoder_pool(metrics, processes=1, kept=3) as pool:
+        for tenant in ("a", "b", "c", "a", "b", "c", "d"):
+            pool.of_tenant(tenant).image(SMALL, LIMITS)
+        assert [child.tenant for child in pool._idle] == ["b", "c", "d"]
         assert ends(metrics, "tenant") == 1
 
 
