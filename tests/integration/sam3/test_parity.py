@@ -23,6 +23,7 @@ from maskwire_server.domain.geometry import Box, ImageSize
 from maskwire_server.domain.logits import MaskLogits
 from maskwire_server.domain.prompts import ObjectPrompts
 from maskwire_server.engines.sam3 import Sam3Engine, Sam3EngineFactory
+from maskwire_server.engines.sam3.detection import DEFAULT_SCORE_THRESHOLD
 from tests.support.sam3_scenes import Scene, draw_scene
 
 ROUNDING = 1e-4
@@ -169,6 +170,12 @@ def test_concepts_are_answered_as_upstream(
             theirs["masks"][number],
             theirs["probabilities"][number] - 0.5,
         )
+
+
+def test_the_default_threshold_is_upstreams():
+    from transformers import Sam3VideoConfig
+
+    assert Sam3VideoConfig().score_threshold_detection == DEFAULT_SCORE_THRESHOLD
 
 
 POINT = np.array([[0.4, 0.5]], dtype=np.float32)

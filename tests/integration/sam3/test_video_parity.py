@@ -30,8 +30,8 @@ TOLERANCE = 1e-4
 _ONE_PREFIX = {r"^tracker_model\.tracker_model\.": "tracker_model."}
 _THRESHOLDS = {
     "score_threshold_detection": 0.2,
-    "new_det_thresh": 0.22,
-    "high_conf_thresh": 0.3,
+    "new_det_thresh": 0.3,
+    "high_conf_thresh": 0.35,
     "high_iou_thresh": 0.05,
     # Upstream leaves these to an extension that is not installed.
     "det_nms_thresh": 0.0,

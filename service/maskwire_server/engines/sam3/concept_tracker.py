@@ -41,14 +41,23 @@ class _Sought:
 class ConceptVideo:
     """The concepts that are looked for in one video, and what was found."""
 
-    def __init__(self, network: Sam3Network, texts: TextEncoder, session: StreamedSession) -> None:
+    def __init__(
+        self,
+        network: Sam3Network,
+        texts: TextEncoder,
+        session: StreamedSession,
+        *,
+        at_once: int,
+    ) -> None:
         """Look for nothing yet.
 
         Args:
             network: The network; its weights are shared.
             texts: What texts become.
             session: Where the objects are kept; nobody else begins or drops objects there.
+            at_once: Most texts that are looked for in one run of the detector.
         """
+        self._at_once = at_once
         self._network = network
         self._texts = texts
         self._session = session
@@ -217,9 +226,11 @@ class ConceptVideo:
         """Return the detections of concepts in upstream's form, and the concept of each."""
         boxes, masks, scores = [], [], []
         prompt_of: dict[int, int] = {}
-        for prompt_id in prompt_ids:
-            sought = self._sought[prompt_id]
-            output = self._network.detect(embedding.detector_levels, sought.features, None, None)
+        all_sought = [self._sought[prompt_id] for prompt_id in prompt_ids]
+        outputs = self._network.detect_texts(
+            embedding.detector_levels, [one.features for one in all_sought], self._at_once
+        )
+        for prompt_id, sought, output in zip(prompt_ids, all_sought, outputs, strict=True):
             score = (output.pred_logits.sigmoid() * output.presence_logits.sigmoid())[0]
             least = sought.concept.score_threshold
             if least is None:

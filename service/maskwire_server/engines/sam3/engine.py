@@ -1,9 +1,9 @@
 """The SAM 3 engine: looks at an image once, then answers concepts and visual prompts on it.
 
 Concepts go to the detector, points, boxes and masks to the tracker's mask decoder; both read what
-one run of the vision encoder gave (see `network`). Concepts are answered one by one, objects with
-prompts of the same structure in one batch; requests are never batched with each other, so that
-nothing that a request gets depends on another.
+one run of the vision encoder gave (see `network`). Concepts that texts alone say are answered
+together, others one by one, and objects with prompts of the same structure in one batch; requests
+are never batched with each other, so that nothing that a request gets depends on another.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ _MAX_OBJECTS = 128
 # Objects decoded at once; the mask decoder is SAM 2's, and so are the limits that suit it.
 _ACCELERATOR_BATCH_LIMIT = 64
 _CPU_BATCH_PIXELS = 4 * 512 * 512
+# The detector's masks of one text take some hundred MiB on the way at the published size.
+_ACCELERATOR_CONCEPT_LIMIT = 8
 _PROMPT_KINDS = frozenset(PromptKind)
 
 
@@ -81,8 +83,10 @@ class Sam3Engine(ConceptTrackingEngine):
         self._weights = ParkedWeights(model, read_state)
         self._texts = TextEncoder(model.detector_model, parts.tokenizer, kept=texts_kept)
         self._batch_limit = _ACCELERATOR_BATCH_LIMIT
+        self._concepts_at_once = _ACCELERATOR_CONCEPT_LIMIT
         if placement.device.type == "cpu":
             self._batch_limit = max(1, _CPU_BATCH_PIXELS // self._network.side**2)
+            self._concepts_at_once = self._batch_limit
 
     @property
     def description(self) -> ModelDescription:
@@ -154,14 +158,19 @@ class Sam3Engine(ConceptTrackingEngine):
                 `MODEL_UNAVAILABLE` where the device fails.
         """
         embedding = _own(embedding)
-        found = []
+        size, levels = embedding.image_size, embedding.detector_levels
         with self._computing():
-            for concept in concepts:
-                boxes, labels = exemplars(concept, embedding.image_size, self._placement.device)
-                output = self._network.detect(
-                    embedding.detector_levels, self._texts.encode(concept.text), boxes, labels
-                )
-                found.append(instances(output, embedding.image_size, concept.score_threshold))
+            texts = [self._texts.encode(concept.text) for concept in concepts]
+            shown = [exemplars(concept, size, self._placement.device) for concept in concepts]
+            alone = [text for text, (boxes, _) in zip(texts, shown, strict=True) if boxes is None]
+            answers = self._network.detect_texts(levels, alone, self._concepts_at_once)
+            found = []
+            for concept, text, (boxes, labels) in zip(concepts, texts, shown, strict=True):
+                if boxes is None:
+                    output = next(answers)
+                else:
+                    output = self._network.detect(levels, text, boxes, labels)
+                found.append(instances(output, size, concept.score_threshold))
         return found
 
     def new_tracker(self, size: ImageSize, limits: TrackingLimits) -> Sam3Tracker:
@@ -174,6 +183,7 @@ class Sam3Engine(ConceptTrackingEngine):
                 limits,
                 device=self._placement.device,
                 computing=self._computing,
+                concepts_at_once=self._concepts_at_once,
             )
 
     @property

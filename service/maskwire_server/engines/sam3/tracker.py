@@ -48,6 +48,7 @@ class Sam3Tracker(ConceptTracker):
         *,
         device: torch.device,
         computing: Callable[[], AbstractContextManager[None]],
+        concepts_at_once: int,
     ) -> None:
         """Track nothing yet; called where the engine computes.
 
@@ -58,12 +59,14 @@ class Sam3Tracker(ConceptTracker):
             limits: What bounds the memory.
             device: Where the network is.
             computing: The context in which the engine computes.
+            concepts_at_once: Most texts that are looked for in one run of the detector.
         """
         self._network = network
         self._texts = texts
         self._limits = limits
         self._device = device
         self._computing = computing
+        self._concepts_at_once = concepts_at_once
         self._prompting = VideoPrompting(network, size, device)
         configuration = network.tracker.config
         self._memory_reach = int(network.tracker.num_maskmem)
@@ -78,7 +81,9 @@ class Sam3Tracker(ConceptTracker):
         self._embeddings: dict[int, Sam3Embedding] = {}
         self._prompted_session = StreamedSession(self._features, self._device)
         self._found_session = StreamedSession(self._features, self._device)
-        self._concepts = ConceptVideo(self._network, self._texts, self._found_session)
+        self._concepts = ConceptVideo(
+            self._network, self._texts, self._found_session, at_once=self._concepts_at_once
+        )
         # By object id, in the order in which they were added: session, and id within it.
         self._objects: dict[int, tuple[StreamedSession, int]] = {}
         self._by_internal: dict[int, int] = {}
