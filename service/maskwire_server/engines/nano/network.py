@@ -95,7 +95,7 @@ class _Residual(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         inner = functional.relu(self.first_norm(self.first(features)), inplace=True)
-        return functional.relu(features + self.second_norm(self.second(inner)), inplace=True)
+        return functional.relu(self.second_norm(self.second(inner)).add_(features), inplace=True)
 
 
 class NanoNetwork(nn.Module):
@@ -158,7 +158,7 @@ class NanoNetwork(nn.Module):
             lifted = functional.interpolate(
                 self.up[level](features), size=skips[level].shape[-2:], mode="nearest"
             )
-            features = self.decoder[level](lifted + skips[level])
+            features = self.decoder[level](lifted.add_(skips[level]))
         logits = functional.pixel_shuffle(self.mask_head(features), 2)
         # The quality is judged from the whole object and from what was drawn.
         quality = self.quality_head(torch.cat([deepest, features.mean((2, 3))], 1))

@@ -108,13 +108,18 @@ class NanoPredictor:
 
     def look(self, pixels: NDArray[np.uint8], chosen: Sequence[View]) -> list[Answer]:
         """Run the network over views of one picture, once."""
-        answers: list[Answer] = []
-        for start in range(0, len(chosen), LARGEST_BATCH):
-            answers += self._run(pixels, chosen[start : start + LARGEST_BATCH])
-        return answers
+        answers: dict[int, Answer] = {}
+        for size in sorted({view.size for view in chosen}):
+            alike = [index for index, view in enumerate(chosen) if view.size == size]
+            for start in range(0, len(alike), LARGEST_BATCH):
+                batch = alike[start : start + LARGEST_BATCH]
+                seen = self._run(pixels, [chosen[index] for index in batch])
+                answers.update(zip(batch, seen, strict=True))
+        return [answers[index] for index in range(len(chosen))]
 
     def _run(self, pixels: NDArray[np.uint8], batch: Sequence[View]) -> list[Answer]:
-        colours = np.stack([_seen(pixels, view) for view in batch])
+        """Look at views of one size."""
+        colours = _seen(pixels, batch)
         most = max(1, *(len(view.clicks) for view in batch))
         clicks = np.full((len(batch), most, 3), -1, np.float32)
         for row, view in enumerate(batch):
@@ -135,9 +140,12 @@ class NanoPredictor:
         ]
 
 
-def _seen(pixels: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
-    colours = windows.cut(pixels, view.window, WINDOW_SIZE)
-    return colours[:, ::-1] if view.is_mirrored else colours
+def _seen(pixels: NDArray[np.uint8], batch: Sequence[View]) -> NDArray[np.uint8]:
+    """What the views show; a window that several share, as clicks share the widest, is cut once."""
+    size = batch[0].size
+    cut = {window: windows.cut(pixels, window, size) for window in {v.window for v in batch}}
+    shown = [(cut[view.window], view.is_mirrored) for view in batch]
+    return np.stack([colours[:, ::-1] if mirrored else colours for colours, mirrored in shown])
 
 
 def _first_views(prompts: ObjectPrompts, image: ImageSize, *, multimask: bool) -> list[View]:

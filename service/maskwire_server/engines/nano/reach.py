@@ -24,6 +24,8 @@ _EDGE_SPREAD = 0.08
 _REACH_PER_CELL = 0.96
 """What is left of the reach from one cell to the next where nothing changes."""
 
+_FRAME = (1, 1, 1, 1)
+
 _CELL_PX = 4
 """Side of a cell of the reach, in pixels of the window."""
 
@@ -93,26 +95,36 @@ def _reach(cells: Tensor, clicks: Tensor) -> Tensor:
     reach = cells.new_zeros(batch, 2, size * size)
     reach.scatter_reduce_(2, index[:, None].expand(-1, 2, -1), sides.float(), "amax")
     reach = reach.view(batch, 2, size, size)
-    darkest = -functional.max_pool2d(-cells, 3, stride=1, padding=1)
-    brightest = functional.max_pool2d(cells, 3, stride=1, padding=1)
+    brightest = _greatest_around(functional.pad(cells, _FRAME, mode="replicate"))
+    darkest = -_greatest_around(functional.pad(-cells, _FRAME, mode="replicate"))
     changes = (brightest - darkest).amax(1, keepdim=True) / 2
     passed = _REACH_PER_CELL * torch.exp(-changes / _EDGE_SPREAD)
     return _spread(reach, passed, steps=size)
 
 
+def _greatest_around(framed: Tensor) -> Tensor:
+    """The greatest of each cell of a framed grid and its neighbours: rows, then columns.
+
+    A tenth of the time of `max_pool2d`.
+    """
+    across = torch.maximum(torch.maximum(framed[..., :-2], framed[..., 2:]), framed[..., 1:-1])
+    return torch.maximum(torch.maximum(across[:, :, :-2], across[:, :, 2:]), across[:, :, 1:-1])
+
+
 def _spread(reach: Tensor, passed: Tensor, steps: int) -> Tensor:
     """Let each cell's reach go to its eight neighbours, step by step, so much as these let pass.
 
-    Rows and columns one after the other, in place: a tenth of the time of `max_pool2d`.
+    In place, on views that are made once: the steps are short.
     """
-    framed = functional.pad(reach, (1, 1, 1, 1))
-    here = framed[:, :, 1:-1, 1:-1]
+    framed = functional.pad(reach, _FRAME)
     across, around = torch.empty_like(framed[..., 1:-1]), torch.empty_like(reach)
+    left, middle, right = framed[..., :-2], framed[..., 1:-1], framed[..., 2:]
+    above, level, below = across[:, :, :-2], across[:, :, 1:-1], across[:, :, 2:]
+    here = middle[:, :, 1:-1]
     for _ in range(steps):
-        torch.maximum(framed[..., :-2], framed[..., 2:], out=across)
-        torch.maximum(across, framed[..., 1:-1], out=across)
-        torch.maximum(across[:, :, :-2], across[:, :, 2:], out=around)
-        torch.maximum(around, across[:, :, 1:-1], out=around)
-        around.mul_(passed)
-        torch.maximum(here, around, out=here)
+        torch.maximum(left, right, out=across)
+        torch.maximum(across, middle, out=across)
+        torch.maximum(above, below, out=around)
+        torch.maximum(around, level, out=around)
+        torch.maximum(here, around.mul_(passed), out=here)
     return here

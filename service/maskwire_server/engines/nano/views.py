@@ -34,6 +34,10 @@ foreground clicks and the nearest background click: the object hardly reaches tw
 CLICK_SCALES = (0.22, 0.45, 1.0)
 """Sides of the windows for clicks alone, over the image's longer side."""
 
+WIDE_SIZE = 0.75
+"""Size at which all but the narrowest of them are seen, over that of other windows: they are there
+for what is large, and the second look sees that closer. It saves a fifth of the time of a click."""
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -53,6 +57,11 @@ class View:
     previous: NDArray[np.float32]
     is_mirrored: bool = False
 
+    @property
+    def size(self) -> int:
+        """Side of the square that the network sees of the window, in pixels."""
+        return len(self.previous)
+
 
 def mirrored(view: View) -> View:
     """The same window seen in a mirror."""
@@ -70,7 +79,12 @@ def first_views(prompts: ObjectPrompts, image: ImageSize, size: int) -> list[Vie
         corrected = prompts.mask is not None and len(prompts.points) > 0
         margin = CORRECTION_MARGIN if corrected else MARGIN
         return [_view(prompts, window_on(extent, image, margin), prompts.mask, size)]
-    return [_view(prompts, window, None, size) for window in _click_windows(prompts, image)]
+    narrow, *wide = _click_windows(prompts, image)
+    wide_size = round(WIDE_SIZE * size)
+    return [
+        _view(prompts, narrow, None, size),
+        *(_view(prompts, window, None, wide_size) for window in wide),
+    ]
 
 
 def fresh_view(prompts: ObjectPrompts, image: ImageSize, size: int) -> View | None:

@@ -63,6 +63,7 @@ def test_clicks_alone_give_windows_of_several_scales() -> None:
     )
     found = views.first_views(prompts, IMAGE, 64)
     assert [view.window.side for view in found] == [44, 90, 200]
+    assert [view.size for view in found] == [64, 48, 48], "wide windows are seen coarser"
     for view in found:
         place = view.clicks[:, :2] * view.window.side + [view.window.left, view.window.top]
         np.testing.assert_allclose(place, prompts.points, atol=1e-3)
