@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,16 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Fail the test that gave this process real-time priority, as an encoder once did.
+
+    Servers that later tests start would inherit it and keep others waiting for as long as they run.
+    """
+    if sys.platform == "linux":
+        is_hasty = os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR)
+        assert not is_hasty, f"{item.name} left the process with real-time priority"
 
 
 def pytest_collection_finish() -> None:

@@ -8,8 +8,11 @@ from __future__ import annotations
 import io
 import itertools
 import struct
+import subprocess
+import sys
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import cache
 from typing import Any, cast
 
 import av
@@ -92,6 +95,21 @@ def encode_video(
 def squares_video(count: int = 30, container: str = "mp4", **options: Any) -> bytes:
     """The video of this module."""
     return encode_video([picture(index) for index in range(count)], container, **options)
+
+
+@cache
+def av1_video(count: int) -> bytes:
+    """The video of this module as AV1.
+
+    Encoded in a process of its own: SVT-AV1 gives whoever calls it as root real-time priority for
+    good, and all that it starts from then on.
+    """
+    program = (
+        "import sys; from tests.support.videos import squares_video; "
+        f"sys.stdout.buffer.write(squares_video({count}, 'webm', codec='libsvtav1'))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, check=True)
+    return done.stdout
 
 
 def index_first(mp4: bytes) -> bytes:

@@ -21,7 +21,7 @@ from maskwire_server.domain.video.opened import OpenedVideo, VideoPicture
 from maskwire_server.domain.video.reader import VideoReader
 from tests.support.decoders import picture, saved
 from tests.support.videos import LIMITS as VIDEO_LIMITS
-from tests.support.videos import cut_in_data, index_first, scrambled, squares_video
+from tests.support.videos import av1_video, cut_in_data, index_first, scrambled, squares_video
 
 LIMITS = ImageLimits(max_bytes=2_000_000, max_pixels=4_000_000, max_side_px=4_000)
 SIZE = ImageSize(width_px=6, height_px=5)
@@ -195,7 +195,7 @@ VIDEOS = {
     "H.264": lambda: squares_video(12),
     "MPEG-4": lambda: squares_video(12, codec="mpeg4"),
     "VP9": lambda: squares_video(12, "webm", codec="libvpx-vp9"),
-    "AV1": lambda: squares_video(12, "webm", codec="libsvtav1"),
+    "AV1": lambda: av1_video(12),
     "GIF": lambda: squares_video(12, "gif", codec="gif"),
 }
 
