@@ -9,6 +9,7 @@ import signal
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -123,7 +124,10 @@ def _with_masks(*files: bytes) -> segmentation_pb2.SegmentImageRequest:
 
 def test_a_mask_that_stops_its_decoder_costs_its_request_and_not_the_server(tmp_path):
     good, evil = _slow_mask(80, 60, 0), _slow_mask(80, 60, 1_000_000)
-    settings = {"limits": {"pixel_threads": 1}, "decoding": {"cpu_seconds": 0.3}}
+    settings: dict[str, Any] = {
+        "limits": {"pixel_threads": 1},
+        "decoding": {"cpu_seconds": 0.3},
+    }
     with (
         server_process(tmp_path, **settings) as server,
         grpc.insecure_channel(server.address) as channel,
