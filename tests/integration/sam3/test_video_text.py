@@ -248,6 +248,31 @@ def test_what_a_text_found_is_removed_and_no_text_is_looked_for_any_more(channel
     stream.cancel()
 
 
+def test_a_resumed_session_looks_for_its_texts_again(channel, pictures, newcomer):
+    stream = Stream(channel)
+    options = mask_pb2.MaskOptions(include_scores=True, include_boxes=True)
+    stream.ask(sequence=1, config=realtime_pb2.SessionConfig(model=SHAPES, mask_options=options))
+    data = [encoded(one) for one in pictures]
+    (before,) = shown(stream, 0, data[0], text("red disc", object_id=7)).frame_result.masks
+    exported = stream.ask(sequence=50, control=realtime_pb2.SessionControl(export_seed={}))
+    stream.cancel()
+
+    resumed = Stream(channel)
+    config = realtime_pb2.SessionConfig(resume_seed=exported.seed.seed)
+    started = resumed.ask(sequence=1, config=config).started
+    assert list(started.resumed_object_ids) == [7]
+    masks = shown(resumed, ENTERS, data[ENTERS]).frame_result.masks
+    (same,) = (one for one in masks if one.mask.object_id == 7)
+    assert same.mask.text == "red disc"
+    assert same.mask.score == before.mask.score > 0.5
+    assert same.mask.score_kind == mask_pb2.SCORE_KIND_CONCEPT_CONFIDENCE
+    assert not same.is_new
+    (entered,) = (one for one in masks if one.is_new and iou(one, newcomer) > LEAST_IOU)
+    assert entered.mask.object_id > 7, "an id that was never used"
+    assert entered.mask.text == "red disc"
+    resumed.cancel()
+
+
 def test_a_session_with_a_model_that_takes_no_text(channel, pictures):
     stream = Stream(channel)
     opened(stream, NANO)
