@@ -40,6 +40,7 @@ KINDS = (("red", "disc"), ("blue", "square"))
 HELD = "maskwire_sessions_bytes"
 GROWTH = 0.02
 LEAST_IOU = 0.5
+MOST_TEXTS = 32
 
 
 @pytest.fixture(scope="module")
@@ -271,6 +272,19 @@ def test_a_resumed_session_looks_for_its_texts_again(channel, pictures, newcomer
     assert entered.mask.object_id > 7, "an id that was never used"
     assert entered.mask.text == "red disc"
     resumed.cancel()
+
+
+def test_a_session_looks_for_a_bounded_number_of_texts(channel, pictures):
+    stream = Stream(channel)
+    opened(stream)
+    data = encoded(pictures[0])
+    many = [text(f"green disc {number}") for number in range(MOST_TEXTS)]
+    assert shown(stream, 0, data, *many).WhichOneof("message") == "frame_result"
+    assert shown(stream, 1, data, many[3]).WhichOneof("message") == "frame_result", "it is known"
+    answer = shown(stream, 2, data, text("blue disc"))
+    assert answer.error.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+    assert str(MOST_TEXTS) in answer.error.message
+    stream.cancel()
 
 
 def test_a_session_with_a_model_that_takes_no_text(channel, pictures):
