@@ -255,7 +255,9 @@ def test_a_resumed_session_looks_for_its_texts_again(channel, pictures, newcomer
     stream.ask(sequence=1, config=realtime_pb2.SessionConfig(model=SHAPES, mask_options=options))
     data = [encoded(one) for one in pictures]
     (before,) = shown(stream, 0, data[0], text("red disc", object_id=7)).frame_result.masks
-    exported = stream.ask(sequence=50, control=realtime_pb2.SessionControl(export_seed={}))
+    exported = stream.ask(
+        sequence=50, control=realtime_pb2.SessionControl(export_seed=realtime_pb2.ExportSeed())
+    )
     stream.cancel()
 
     resumed = Stream(channel)

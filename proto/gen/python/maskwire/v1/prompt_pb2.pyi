@@ -258,8 +258,9 @@ Global___MaskPrompt: _TypeAlias = MaskPrompt  # noqa: Y015
 @_typing.final
 class TextPrompt(_message.Message):
     """TextPrompt is a concept in words; every instance of it is an object. A request has at most 32
-    texts, no two with one object_id; what several of them find is one object, of the text that is
-    the most confident of it. At most 512 instances are returned, the most confident of all texts.
+    texts, no two with one object_id, and a session looks for at most 32 at a time; what several of
+    them find is one object, of the text that is the most confident of it. At most 512 instances are
+    returned, the most confident of all texts.
 
     Texts and negative boxes are served by the model that the request names, or the default one, if
     it takes them; else by the first served model that does. A named model that takes none then draws
