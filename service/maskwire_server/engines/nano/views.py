@@ -36,7 +36,8 @@ CLICK_SCALES = (0.22, 0.45, 1.0)
 
 WIDE_SIZE = 0.75
 """Size at which all but the narrowest of them are seen, over that of other windows: they are there
-for what is large, and the second look sees that closer. It saves a fifth of the time of a click."""
+for what is large, and the second look sees that closer. It saves a fifth of the computation where
+several objects are clicked; one click alone is hardly faster, in batches of two sizes."""
 
 
 @dataclass(frozen=True, slots=True)
