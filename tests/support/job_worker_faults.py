@@ -27,8 +27,8 @@ from tests.support.stores import LIMITS as FILE_LIMITS
 HUNG_S = 40.0
 """A watcher that has heard nothing of a job's end for so long hangs."""
 
-LEASE_S = 0.75
-"""Of the faults that end it; short, so that they do not wait long for it."""
+LEASE_S = 1.5
+"""Of the faults that end it: they wait for it, and a machine's pause must not end the next one."""
 
 KEPT_LEASE_S = 15.0
 """Of the faults that leave the worker alone: a machine that pauses for a second must not end it."""
@@ -408,6 +408,8 @@ FAULTS: dict[str, Fault] = {
 
 _KEEP_THE_LEASE = {
     child_killed,
+    worker_stopped,
+    poison,
     quota_full,
     cancelled_at_work,
     cancelled_when_stuck,

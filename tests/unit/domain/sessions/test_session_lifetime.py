@@ -75,7 +75,7 @@ async def test_an_idle_session_ends(make_world: Callable[..., World]) -> None:
 
 
 async def test_a_lease_ends_after_a_notice_with_a_seed(make_world: Callable[..., World]) -> None:
-    world = make_world(lease_s=1.5, notice_s=0.3)
+    world = make_world(lease_s=3.3, notice_s=0.3)
     talk = Talk(world.service)
     await talk.ask(StartSession(SessionConfig()))
     await talk.ask(frame(picture((2, RED)), 1, click(3)))
