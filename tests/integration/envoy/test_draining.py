@@ -114,10 +114,16 @@ async def followed(session: AsyncSession, points: tuple[Point, ...] | list[Point
 
 
 async def assert_is_left(server: ServerProcess, envoy: Envoy, client: AsyncClient) -> None:
-    """Calls about ever new images all go to other servers."""
-    for number in range(20_000, 20_012):
+    """Calls about ever new images all go to other servers.
+
+    But for the first two, perhaps: Envoy's workers hear a moment after its main thread, which says
+    that the server is left.
+    """
+    reached = []
+    for number in range(20_000, 20_014):
         await client.segment(picture(number), points=[(60, 50)], request_id=f"later-{number}")
-        assert envoy.logged(f"later-{number}")["server"] != server.address
+        reached.append(envoy.logged(f"later-{number}")["server"])
+    assert server.address not in reached[2:]
 
 
 def active_sessions(server: ServerProcess) -> float:
