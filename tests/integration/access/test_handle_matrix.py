@@ -51,7 +51,7 @@ def handles(guarded: GuardedServer) -> Handles:
         upload_id = str(uuid4())
         acme.upload(b"a" * 1000, upload_id=upload_id)
         digest = acme.segment(IMAGE, points=POINTS).image.digest
-    nobody = "0" * 32
+    nobody = uuid4().hex
     return Handles(
         {"image": digest, "file": stored.name, "job": job.name, "upload": upload_id},
         {
@@ -211,7 +211,8 @@ def test_time_does_not_tell_whether_a_handle_exists(
     requests = [request_with(slot, side[slot.kind]) for side in (handles.acmes, handles.nobodys)]
     took: tuple[list[float], list[float]] = ([], [])
     for number in range(CALLS + 20):
-        for times, request in zip(took, requests, strict=True):
+        # Each goes first every other time: what comes second is not as fast.
+        for times, request in list(zip(took, requests, strict=True))[:: 1 - 2 * (number % 2)]:
             began = time.perf_counter()
             call(channel, guarded.globex, slot, request)
             if number >= 20:  # the first warm up
