@@ -136,7 +136,7 @@ def draw_clip(
     background = _background(random, width, height)
     placed: list[tuple[float, float, float]] = []
     figures: list[_Figure] = []
-    for colour, form in some_kinds(random) if kinds is None else kinds:
+    for colour, form in _some_kinds(random) if kinds is None else kinds:
         place = _free_place(random, width, height, placed)
         if place is not None:
             placed.append(place)
@@ -168,8 +168,7 @@ def _painted(
     return Scene(pixels, tuple(shapes))
 
 
-def some_kinds(random: np.random.Generator) -> list[tuple[str, str]]:
-    """Return colour and form of one to five shapes, of at most three kinds."""
+def _some_kinds(random: np.random.Generator) -> list[tuple[str, str]]:
     colours = list(COLOURS)
     pool = [
         (colours[random.integers(len(colours))], FORMS[random.integers(len(FORMS))])
@@ -241,17 +240,11 @@ class Question:
     negative: int | None = None
 
     def scene(self) -> Scene:
-        scene = self._drawn()
+        scene = draw_scene(
+            np.random.default_rng(self.seed), width=200, height=160, kinds=self.kinds
+        )
         assert len(scene.shapes) == len(self.kinds), "every shape must find its place"
         return scene
-
-    def is_complete(self) -> bool:
-        """Whether every shape finds its place."""
-        return len(self._drawn().shapes) == len(self.kinds)
-
-    def _drawn(self) -> Scene:
-        random = np.random.default_rng(self.seed)
-        return draw_scene(random, width=200, height=160, kinds=self.kinds)
 
 
 def answers(scene: Scene, masks: Sequence[NDArray[np.bool_]]) -> list[int | None]:
