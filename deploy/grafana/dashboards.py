@@ -373,6 +373,11 @@ def _devices() -> Dashboard:
                         (Query(rate("maskwire_model_load_seconds_count", "model"), "{{model}}"),),
                     ),
                     Panel(
+                        "Loading now",
+                        "short",
+                        (Query("sum by (model) (maskwire_model_loading)", "{{model}}"),),
+                    ),
+                    Panel(
                         "Objects per call of a decoder, mean",
                         "short",
                         (Query(mean("maskwire_decode_batch_objects", "model"), "{{model}}"),),

@@ -86,6 +86,7 @@ def _jobs(metrics: Metrics) -> None:
 def _process(metrics: Metrics) -> None:
     metrics.version_known("1.2.3")
     metrics.model_served("maskwire-nano", "nano", "cuda:0", "bf16", "sha256:00")
+    metrics.model_loading("maskwire-nano", is_loading=True)
     metrics.model_loaded("maskwire-nano", 0.5)
     metrics.weights_changed("maskwire-nano", 4 * 2**20)
     metrics.device_found("cuda:0", lambda: (60 * 2**30, 80 * 2**30))

@@ -19,6 +19,9 @@ class Observer(Protocol):
         It ended at `ended_s` on `time.perf_counter`'s clock; None is about now.
         """
 
+    def model_loading(self, model: str, *, is_loading: bool) -> None:
+        """Report that loading a model's weights began or ended, well or not."""
+
     def model_loaded(self, model: str, seconds: float) -> None:
         """Report that a model's weights were loaded in `seconds`, at the start or again."""
 

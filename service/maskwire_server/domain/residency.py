@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from .engine import SegmentationEngine
@@ -52,19 +53,17 @@ class WeightResidency:
         """
         if self._budget_bytes:
             self._make_room(self._budget_bytes)
-        started = time.perf_counter()
-        engine = load()
-        if self._budget_bytes and engine.weight_bytes > self._budget_bytes:
-            engine.close()
-            raise MaskwireError(
-                ErrorCode.MODEL_UNAVAILABLE,
-                f"the weights of model {name} take {engine.weight_bytes} bytes, more than "
-                f"models.weight_bytes ({self._budget_bytes}) allows",
-                resource=name,
-            )
-        self._resident[name] = engine
-        self._observer.model_loaded(name, time.perf_counter() - started)
-        self._observer.weights_changed(name, engine.weight_bytes)
+        with self._loading(name):
+            engine = load()
+            if self._budget_bytes and engine.weight_bytes > self._budget_bytes:
+                engine.close()
+                raise MaskwireError(
+                    ErrorCode.MODEL_UNAVAILABLE,
+                    f"the weights of model {name} take {engine.weight_bytes} bytes, more than "
+                    f"models.weight_bytes ({self._budget_bytes}) allows",
+                    resource=name,
+                )
+        self._is_resident(name, engine)
         return engine
 
     def run(self, engine: SegmentationEngine, function: Callable[[], Value]) -> Value:
@@ -78,12 +77,24 @@ class WeightResidency:
             self._resident.move_to_end(name)
         else:
             self._make_room(engine.weight_bytes)
-            started = time.perf_counter()
-            engine.load_weights()
-            self._resident[name] = engine
-            self._observer.model_loaded(name, time.perf_counter() - started)
-            self._observer.weights_changed(name, engine.weight_bytes)
+            with self._loading(name):
+                engine.load_weights()
+            self._is_resident(name, engine)
         return function()
+
+    @contextmanager
+    def _loading(self, name: str) -> Iterator[None]:
+        self._observer.model_loading(name, is_loading=True)
+        started = time.perf_counter()
+        try:
+            yield
+            self._observer.model_loaded(name, time.perf_counter() - started)
+        finally:
+            self._observer.model_loading(name, is_loading=False)
+
+    def _is_resident(self, name: str, engine: SegmentationEngine) -> None:
+        self._resident[name] = engine
+        self._observer.weights_changed(name, engine.weight_bytes)
 
     def _make_room(self, size_bytes: int) -> None:
         while self._resident and self.resident_bytes + size_bytes > self._budget_bytes > 0:

@@ -33,6 +33,11 @@ class ProcessMetrics:
             "Weights of a model that are loaded now; 0 where it made room for others.",
             ("model",),
         )
+        self._loading = gauge(
+            "maskwire_model_loading",
+            "1 while a model's weights are being loaded, at the start or again, otherwise 0.",
+            ("model",),
+        )
         self._loads = Histogram(
             "maskwire_model_load_seconds",
             "Time to load a model's weights, at the start or again.",
@@ -73,6 +78,10 @@ class ProcessMetrics:
 
         for index, kind in enumerate(("used", "limit")):
             self._device_memory.labels(device, kind).set_function(partial(read, index))
+
+    def model_loading(self, model: str, *, is_loading: bool) -> None:
+        """Record that loading a model's weights began or ended."""
+        self._loading.labels(model).set(is_loading)
 
     def model_loaded(self, model: str, seconds: float) -> None:
         """Record how long loading took."""

@@ -39,13 +39,32 @@ class WeighingEngine(ColourEngine):
         self._log.append(f"load {self.description.name}")
 
 
+class Loading(Metrics):
+    """Metrics that also note which models are being loaded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now: set[str] = set()
+        self.ever: list[str] = []
+
+    def model_loading(self, model: str, *, is_loading: bool) -> None:
+        super().model_loading(model, is_loading=is_loading)
+        if is_loading:
+            assert not self.now, "one at a time"
+            self.now.add(model)
+            self.ever.append(model)
+        else:
+            self.now.remove(model)
+
+
 class World:
     """Models of given sizes under a budget; `use` runs a call of one."""
 
     def __init__(self, budget_bytes: int, **sizes: int) -> None:
         self.log: list[str] = []
         self.budget_bytes = budget_bytes
-        self.residency = WeightResidency(budget_bytes, Metrics())
+        self.loading = Loading()
+        self.residency = WeightResidency(budget_bytes, self.loading)
         self.engines: dict[str, WeighingEngine] = {}
         for name, size in sizes.items():
             engine = self.residency.load(name, partial(WeighingEngine, name, size, self.log))
@@ -58,6 +77,7 @@ class World:
 
         def call() -> None:
             assert engine.has_weights
+            assert not self.loading.now
             loaded = sum(one.weight_bytes for one in self.engines.values() if one.has_weights)
             assert loaded == self.residency.resident_bytes
             assert not self.budget_bytes or loaded <= self.budget_bytes
@@ -98,6 +118,8 @@ def test_weights_that_cannot_be_read_again_fail_the_call_and_later_ones_may_succ
     world.engines["a"].is_broken = True
     with pytest.raises(MaskwireError, match="the file is gone"):
         world.use("a")
+    assert world.loading.ever == ["a", "b", "a"]
+    assert not world.loading.now, "it is not said to load for ever"
     world.engines["a"].is_broken = False
     world.use("a")
     world.use("b")
