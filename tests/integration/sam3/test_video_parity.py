@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ FRAMES = 24
 SIZE = ImageSize(width_px=200, height_px=160)
 TEXTS = "red disc", "blue shape"
 TOLERANCE = 1e-4
+BFLOAT16_STEP = 2.0**-7
+"""Memories are kept in bfloat16, where a difference in rounding is a whole step."""
 _ONE_PREFIX = {r"^tracker_model\.tracker_model\.": "tracker_model."}
 _THRESHOLDS = {
     "score_threshold_detection": 0.2,
@@ -37,6 +41,31 @@ _THRESHOLDS = {
     "det_nms_thresh": 0.0,
     "fill_hole_area": 0,
 }
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """What was attended to of earlier frames, for one object in one frame."""
+
+    memory: torch.Tensor
+    positions: torch.Tensor
+    pointer_tokens: int
+
+
+@contextmanager
+def recalling(tracker_model: Any) -> Iterator[list[Recalled]]:
+    """Note what a tracker's network attends to while the block runs."""
+    noted: list[Recalled] = []
+
+    def note(_module: object, _positional: object, given: dict[str, Any]) -> None:
+        tensors = (given[name].clone() for name in ("memory", "memory_posision_embeddings"))
+        noted.append(Recalled(*tensors, given["num_object_pointer_tokens"]))
+
+    hook = tracker_model.memory_attention.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield noted
+    finally:
+        hook.remove()
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +106,11 @@ def test_what_texts_find_and_how_it_is_followed(
     compared = 0
     removed: set[int] = set()
     for frame, scene in enumerate(clip):
-        expected = upstream(inference_session=session, frame_idx=frame)
-        sightings = tracker.advance(frame, engine.encode(scene.pixels))
+        with recalling(upstream.tracker_model) as theirs:
+            expected = upstream(inference_session=session, frame_idx=frame)
+        with recalling(engine._network.tracker) as ours:
+            sightings = tracker.advance(frame, engine.encode(scene.pixels))
+        compare_recalled(ours, theirs)
         if frame == 0:
             sought = [SoughtConcept(text) for text in TEXTS]
             sightings = tracker.seek(sought, lambda: next(numbers))
@@ -120,9 +152,12 @@ def test_objects_that_prompts_begin(
         session.cache.cache_vision_features(
             frame, {"vision_feats": levels, "vision_pos_embeds": positions}
         )
-        expected = upstream(inference_session=session, frame_idx=frame)
+        with recalling(upstream) as theirs:
+            expected = upstream(inference_session=session, frame_idx=frame)
         masks = dict(zip(expected.object_ids, expected.pred_masks, strict=True))
-        sightings = tracker.advance(frame, engine.encode(scene.pixels))
+        with recalling(upstream) as ours:
+            sightings = tracker.advance(frame, engine.encode(scene.pixels))
+        compare_recalled(ours, theirs)
         if frame == 0:
             sightings = [
                 answer.as_sighting(None) for answer in tracker.prompt(0, prompts, multimask=False)
@@ -137,6 +172,16 @@ def compare(own: dict[int, ObjectSighting], expected: dict[int, torch.Tensor]) -
     for number, one in own.items():
         theirs = expected[number][0].float().numpy()
         np.testing.assert_allclose(one.logits.values, theirs, atol=TOLERANCE)
+
+
+def compare_recalled(ours: list[Recalled], theirs: list[Recalled]) -> None:
+    """Compare what was attended to: logits of a network at random hardly tell when some is gone."""
+    assert len(ours) == len(theirs)
+    for own, other in zip(ours, theirs, strict=True):
+        assert own.pointer_tokens == other.pointer_tokens
+        assert own.memory.shape == other.memory.shape
+        torch.testing.assert_close(own.memory, other.memory, atol=TOLERANCE, rtol=BFLOAT16_STEP)
+        torch.testing.assert_close(own.positions, other.positions, atol=TOLERANCE, rtol=0)
 
 
 def about(number: int, shape: Any, prompted: str) -> ObjectPrompts:
