@@ -5,197 +5,228 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch.nn import functional
-from torchvision.ops import generalized_box_iou, sigmoid_focal_loss
+from torchvision.ops import generalized_box_iou
 from transformers.models.sam3.modeling_sam3 import box_cxcywh_to_xyxy, inverse_sigmoid
 
-from tests.support.sam3_checkpoint import GRID_SIDE, MASK_SIDE, QUERIES_PER_SIDE, WIDTH
-from tests.support.sam3_scenes import COLOURS, FORMS, Scene
+from tests.support.sam3_checkpoint import QUERIES_PER_SIDE, WIDTH
+from tests.support.sam3_lessons import KINDS, TEXTS, Lesson, Pupil
+from tests.support.sam3_scenes import Shape
 
-_KINDS = [(colour, form) for colour in COLOURS for form in FORMS]
-_CLASSES = len(_KINDS) + 1
+_CLASSES = len(KINDS) + 1
+_NO_MASK = np.zeros((0, 0), np.bool_)
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """Questions as tensors, with their answers; boxes are centre and extent as shares.
+class Said:
+    """What the detector says about a lesson, of every decoder layer.
 
     Attributes:
-        pixels: Shape (n, 3, side, side).
-        input_ids: Shape (n, tokens).
-        attention_mask: Shape (n, tokens).
-        exemplars: Shape (n, 1, 4), or None.
-        exemplar_labels: Shape (n, 1): 1 positive, 0 negative; or None.
-        scenes: What was asked about.
-        boxes: For each scene shape (shapes, 4).
-        wanted: For each scene shape (shapes,), bool: which answer.
+        boxes: Shape (layers, n, queries, 4), centre and extent as shares.
+        logits: Shape (layers, n, queries).
+        presence: Shape (layers, n, 1).
+        queries: Of the last layer, shape (n, queries, width).
+        features: What the encoder makes of the image, shape (n, tokens, width).
+        shown: What the exemplars say, shape (n, tokens, width); None where there are none.
+        prompt: Shape (n, tokens, width).
+        prompt_mask: Shape (n, tokens), bool.
     """
-
-    pixels: torch.Tensor
-    input_ids: torch.Tensor
-    attention_mask: torch.Tensor
-    exemplars: torch.Tensor | None
-    exemplar_labels: torch.Tensor | None
-    scenes: list[Scene]
-    boxes: list[torch.Tensor]
-    wanted: list[torch.Tensor]
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What the network says: of every decoder layer, and masks where they were asked for."""
 
     boxes: torch.Tensor
     logits: torch.Tensor
     presence: torch.Tensor
-    drawn: Any
-    levels: list[torch.Tensor]
+    queries: torch.Tensor
+    features: torch.Tensor
+    shown: torch.Tensor | None
+    prompt: torch.Tensor
+    prompt_mask: torch.Tensor
+
+    @property
+    def scores(self) -> torch.Tensor:
+        """Shape (n, queries)."""
+        return self.logits[-1].sigmoid() * self.presence[-1].sigmoid()
 
 
 def grid_points() -> torch.Tensor:
-    """Return where the queries stand, shape (queries, 2), as shares."""
+    """Return where the queries begin, shape (queries, 2), as shares."""
     centres = (torch.arange(QUERIES_PER_SIDE) + 0.5) / QUERIES_PER_SIDE
     y, x = torch.meshgrid(centres, centres, indexing="ij")
     return torch.stack([x.flatten(), y.flatten()], -1)
 
 
-def queries_of(boxes: torch.Tensor) -> list[int]:
-    """Return the query of each shape: together as near as can be, none twice."""
-    rows, columns = linear_sum_assignment(torch.cdist(boxes[:, :2], grid_points()).square().numpy())
-    return [int(column) for column in columns[np.argsort(rows)]]
-
-
-class Aids(torch.nn.Module):
-    """What is asked of the features themselves while they are learned; not kept."""
+class Sight(torch.nn.Module):
+    """Asks of each token which kind of shape is under it, and that shape's box; not kept."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.coarse = torch.nn.Conv2d(WIDTH, _CLASSES + 4, 1)
-        self.fine = torch.nn.Conv2d(WIDTH, _CLASSES, 1)
+        self.said = torch.nn.Conv2d(WIDTH, _CLASSES + 4, 1)
         weights = torch.ones(_CLASSES)
         weights[0] = 0.3
         self.weights = torch.nn.Buffer(weights)
 
-    def forward(self, lesson: Lesson, levels: list[torch.Tensor]) -> torch.Tensor:
-        classes, boxes = _painted(lesson, GRID_SIDE)
-        said = self.coarse(levels[-1])
-        on = classes > 0
-        offsets = said[:, _CLASSES:].permute(0, 2, 3, 1)[on].sigmoid() - boxes[on]
-        loss = functional.cross_entropy(said[:, :_CLASSES], classes, self.weights)
-        loss = loss + 3 * offsets.abs().sum(-1).mean()
-        if len(levels) > 1:
-            fine, _ = _painted(lesson, MASK_SIDE)
-            loss = loss + functional.cross_entropy(self.fine(levels[0]), fine, self.weights)
-        return loss
+    def forward(
+        self, pupils: list[Pupil], features: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the loss, and the share of tokens on shapes whose kind is said rightly."""
+        said = self.said(features)
+        kinds = torch.stack([one.kinds for one in pupils])
+        on = kinds > 0
+        boxes = torch.cat([one.boxes[one.under[one.under >= 0]] for one in pupils])
+        found = said[:, _CLASSES:].permute(0, 2, 3, 1)[on].sigmoid()
+        loss = functional.cross_entropy(said[:, :_CLASSES], kinds, self.weights)
+        right = (said[:, :_CLASSES].argmax(1) == kinds)[on].float().mean()
+        return loss + 3 * (found - boxes).abs().sum(-1).mean(), right
 
 
-def _painted(lesson: Lesson, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the class and the box of what is under each cell of a grid."""
-    classes, boxes = [], []
-    for scene, shares in zip(lesson.scenes, lesson.boxes, strict=True):
-        canvas = np.zeros((*scene.pixels.shape[:2], 5), np.float32)
-        for shape, share in zip(scene.shapes, shares.numpy(), strict=True):
-            canvas[shape.mask] = (_KINDS.index(shape.kind) + 1, *share)
-        small = cv2.resize(canvas, (side, side), interpolation=cv2.INTER_NEAREST)
-        classes.append(torch.from_numpy(small[..., 0]).long())
-        boxes.append(torch.from_numpy(small[..., 1:]))
-    return torch.stack(classes), torch.stack(boxes)
+class Hearing(torch.nn.Module):
+    """Asks which kinds a text means, which kind an exemplar is, and which tokens are wanted.
+
+    Not kept. Scores alone teach this too, but far more slowly.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meant = torch.nn.Linear(WIDTH, len(KINDS))
+        self.shown = torch.nn.Linear(WIDTH, len(KINDS))
+        self.wanted = torch.nn.Linear(WIDTH, 1)
+        self.kinds = torch.nn.Buffer(
+            torch.tensor([[Shape(*kind, _NO_MASK).is_a(text) for kind in KINDS] for text in TEXTS])
+        )
+
+    def forward(
+        self,
+        said: Said,
+        pupils: list[Pupil],
+        lesson: Lesson,
+        texts: torch.Tensor,
+        mask: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return the loss."""
+        words = (texts * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        cross = functional.binary_cross_entropy_with_logits
+        loss = cross(self.meant(words), self.kinds.float())
+        if said.shown is not None and lesson.shown_kinds is not None:
+            heard = self.shown(said.shown.mean(1))
+            loss = loss + functional.cross_entropy(heard, lesson.shown_kinds)
+        under = torch.stack([one.under for one in pupils]).flatten(1)
+        on = torch.stack(
+            [
+                torch.cat([wanted, torch.zeros(1, dtype=torch.bool)])[at]
+                for wanted, at in zip(lesson.wanted, under, strict=True)
+            ]
+        )
+        return loss + 3 * cross(self.wanted(said.features)[..., 0], on.float())
 
 
-def _look(detector: Any, lesson: Lesson, *, with_masks: bool) -> _Seen:
-    """Run the detector as its `forward` does, but keep what every layer says."""
-    neck = detector.vision_encoder.neck
-    tokens = detector.vision_encoder.backbone(lesson.pixels).last_hidden_state
-    features = tokens.view(len(tokens), GRID_SIDE, GRID_SIDE, -1).permute(0, 3, 1, 2)
-    levels = [layer(features) for layer in neck.fpn_layers[0 if with_masks else 2 : 3]]
-    positions = [neck.position_encoding(x.shape, x.device, x.dtype) for x in levels]
-    prompt = detector.get_text_features(
-        input_ids=lesson.input_ids, attention_mask=lesson.attention_mask
-    ).pooler_output
-    mask = lesson.attention_mask.bool()
+def listen(
+    detector: Any, features: torch.Tensor, lesson: Lesson, texts: torch.Tensor, mask: torch.Tensor
+) -> Said:
+    """Run the detector from the coarsest features on as its `forward` does, keeping every layer.
+
+    Args:
+        detector: A `Sam3Model`.
+        features: Shape (n, width, grid, grid).
+        lesson: What is asked.
+        texts: What the text encoder makes of all texts, shape (texts, tokens, width).
+        mask: Their attention mask.
+    """
+    position = detector.vision_encoder.neck.position_encoding(
+        features.shape, features.device, features.dtype
+    )
+    prompt, prompt_mask = texts[lesson.texts], mask[lesson.texts].bool()
+    shown = None
     if lesson.exemplars is not None:
         geometry = detector.geometry_encoder(
             box_embeddings=lesson.exemplars,
             box_mask=torch.ones(lesson.exemplars.shape[:2], dtype=torch.bool),
             box_labels=lesson.exemplar_labels,
-            img_feats=levels,
-            img_pos_embeds=positions,
+            img_feats=(features,),
+            img_pos_embeds=(position,),
         )
-        prompt = torch.cat([prompt, geometry.last_hidden_state], 1)
-        mask = torch.cat([mask, geometry.attention_mask], 1)
+        shown = geometry.last_hidden_state
+        prompt = torch.cat([prompt, shown], 1)
+        prompt_mask = torch.cat([prompt_mask, geometry.attention_mask], 1)
     encoded = detector.detr_encoder(
-        vision_features=[levels[-1]],
+        vision_features=[features],
         text_features=prompt,
-        vision_pos_embeds=[positions[-1]],
-        text_mask=mask,
+        vision_pos_embeds=[position],
+        text_mask=prompt_mask,
     )
     decoded = detector.detr_decoder(
         vision_features=encoded.last_hidden_state,
         text_features=prompt,
         vision_pos_encoding=encoded.pos_embeds_flattened,
-        text_mask=mask,
+        text_mask=prompt_mask,
         spatial_shapes=encoded.spatial_shapes,
     )
     states = decoded.intermediate_hidden_states
     offsets = detector.detr_decoder.box_head(states)
     logits = detector.dot_product_scoring(
-        decoder_hidden_states=states, text_features=prompt, text_mask=mask
+        decoder_hidden_states=states, text_features=prompt, text_mask=prompt_mask
     )
-    drawn = None
-    if with_masks:
-        drawn = detector.mask_decoder(
-            decoder_queries=states[-1],
-            backbone_features=levels,
-            encoder_hidden_states=encoded.last_hidden_state,
-            prompt_features=prompt,
-            prompt_mask=mask,
-        )
-    boxes = (inverse_sigmoid(decoded.reference_boxes) + offsets).sigmoid()
-    return _Seen(boxes, logits.squeeze(-1), decoded.presence_logits.squeeze(-1), drawn, levels)
+    return Said(
+        boxes=(inverse_sigmoid(decoded.reference_boxes) + offsets).sigmoid(),
+        logits=logits.squeeze(-1),
+        presence=decoded.presence_logits.reshape(len(states), len(features), 1),
+        queries=states[-1],
+        features=encoded.last_hidden_state,
+        shown=shown,
+        prompt=prompt,
+        prompt_mask=prompt_mask,
+    )
 
 
-def loss_of(detector: Any, lesson: Lesson, aids: Aids, *, with_masks: bool) -> torch.Tensor:
-    """Return the loss of a lesson."""
-    seen = _look(detector, lesson, with_masks=with_masks)
-    pairs = [
-        (number, query) for number, boxes in enumerate(lesson.boxes) for query in queries_of(boxes)
-    ]
-    rows, columns = torch.tensor(pairs).T
+@torch.no_grad()
+def assigned(said: Said, lesson: Lesson) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return question and query of each shape, in order: boxes near it, and scores if it answers.
+
+    Which of two neighbours takes a shape between them is so for the queries to settle.
+    """
+    rows, columns = [], []
+    scores = said.logits[-1].sigmoid()
+    for number, (boxes, wanted) in enumerate(zip(lesson.boxes, lesson.wanted, strict=True)):
+        found = said.boxes[-1, number]
+        overlap = generalized_box_iou(box_cxcywh_to_xyxy(boxes), box_cxcywh_to_xyxy(found))
+        cost = 5 * torch.cdist(boxes, found, p=1) - 2 * overlap
+        cost = cost - 2 * wanted.float()[:, None] * scores[number]
+        shapes, queries = linear_sum_assignment(cost.numpy())
+        assert list(shapes) == list(range(len(boxes)))
+        rows += [number] * len(boxes)
+        columns += queries.tolist()
+    return torch.tensor(rows), torch.tensor(columns)
+
+
+def answer_loss(
+    said: Said, lesson: Lesson, matched: tuple[torch.Tensor, torch.Tensor]
+) -> torch.Tensor:
+    """Return the loss of boxes, which are learned for every shape, of scores and of presence."""
+    rows, columns = matched
     wanted = torch.cat(lesson.wanted).float()
-    targets = torch.zeros(seen.logits.shape[1:])
+    targets = torch.zeros(said.logits.shape[1:])
     targets[rows, columns] = wanted
-    present = torch.stack([answers.any() for answers in lesson.wanted]).float()
-    loss = _box_loss(seen.boxes[:, rows, columns], torch.cat(lesson.boxes))
-    focal = sigmoid_focal_loss(seen.logits, targets.expand_as(seen.logits), alpha=0.5, gamma=1.0)
-    loss = loss + 2 * focal.sum() / wanted.sum().clamp(min=1.0)
-    loss = loss + 2 * functional.binary_cross_entropy_with_logits(
-        seen.presence, present.expand_as(seen.presence)
+    present = torch.stack([answers.any() for answers in lesson.wanted]).float()[:, None]
+    scores = functional.binary_cross_entropy_with_logits(
+        said.logits, targets.expand_as(said.logits), reduction="sum"
     )
-    if seen.drawn is not None:
-        masks = torch.stack([_small(shape.mask) for s in lesson.scenes for shape in s.shapes])
-        loss = loss + _mask_loss(seen.drawn.pred_masks[rows, columns], masks)
-        area = torch.zeros(len(lesson.scenes), MASK_SIDE, MASK_SIDE)
-        area.index_add_(0, rows, masks * wanted[:, None, None])
-        loss = loss + 4 * functional.binary_cross_entropy_with_logits(
-            seen.drawn.semantic_seg[:, 0], area
-        )
-    return loss + aids(lesson, seen.levels)
+    presence = functional.binary_cross_entropy_with_logits(
+        said.presence, present.expand_as(said.presence)
+    )
+    boxes = _box_loss(said.boxes[:, rows, columns], torch.cat(lesson.boxes))
+    return boxes + scores / len(targets) + 2 * presence
 
 
-def scores_of(detector: Any, lesson: Lesson) -> list[bool]:
+@torch.no_grad()
+def rightly_answered(
+    said: Said, lesson: Lesson, matched: tuple[torch.Tensor, torch.Tensor]
+) -> list[bool]:
     """Tell for each question whether the scores above a half are those of the shapes wanted."""
-    seen = _look(detector, lesson, with_masks=False)
-    scores = seen.logits[-1].sigmoid() * seen.presence[-1].sigmoid()[:, None]
-    right = []
-    for own, boxes, wanted in zip(scores, lesson.boxes, lesson.wanted, strict=True):
-        targets = torch.zeros(len(own), dtype=torch.bool)
-        targets[queries_of(boxes)] = wanted
-        right.append(bool(((own > 0.5) == targets).all()))
-    return right
+    rows, columns = matched
+    targets = torch.zeros(said.scores.shape, dtype=torch.bool)
+    targets[rows, columns] = torch.cat(lesson.wanted)
+    return [bool(one) for one in ((said.scores > 0.5) == targets).all(-1)]
 
 
 def _box_loss(found: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
@@ -203,18 +234,34 @@ def _box_loss(found: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     loss = 2 * (found - truth).abs().sum() / count
     corners = box_cxcywh_to_xyxy(truth)
     for layer in found:
-        overlap = generalized_box_iou(box_cxcywh_to_xyxy(layer), corners).diagonal()
+        overlap = _paired_giou(box_cxcywh_to_xyxy(layer), corners)
         loss = loss + (1 - overlap).sum() / count
     return loss
 
 
-def _mask_loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+def _paired_giou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    low, high = (
+        torch.maximum(first[:, :2], second[:, :2]),
+        torch.minimum(first[:, 2:], second[:, 2:]),
+    )
+    shared = (high - low).clamp(min=0).prod(-1)
+    areas = [(one[:, 2:] - one[:, :2]).prod(-1) for one in (first, second)]
+    union = areas[0] + areas[1] - shared
+    outer = torch.maximum(first[:, 2:], second[:, 2:]) - torch.minimum(first[:, :2], second[:, :2])
+    hull = outer.prod(-1)
+    return shared / union - (hull - union) / hull
+
+
+def mask_loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Return the loss of each mask; shapes (..., side, side), the truth as shares of the cells."""
     share = logits.sigmoid()
-    both = 2 * (share * truth).sum((1, 2)) + 1
-    dice = 1 - both / (share.sum((1, 2)) + truth.sum((1, 2)) + 1)
-    return 2 * dice.mean() + 6 * functional.binary_cross_entropy_with_logits(logits, truth)
+    both = 2 * (share * truth).sum((-1, -2)) + 1
+    dice = 1 - both / (share.sum((-1, -2)) + truth.sum((-1, -2)) + 1)
+    crossed = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    return 2 * dice + 6 * crossed.mean((-1, -2))
 
 
-def _small(mask: Any) -> torch.Tensor:
-    size = (MASK_SIDE, MASK_SIDE)
-    return torch.from_numpy(cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA))
+def overlap(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Return the IoU of each mask."""
+    first, second = logits > 0, truth > 0.5
+    return (first & second).sum((-1, -2)) / (first | second).sum((-1, -2)).clamp(min=1)

@@ -1,9 +1,9 @@
-"""A table of questions about scenes that the small SAM 3 network never saw, with the answers.
+"""Questions about scenes that the small SAM 3 network never saw, for tests of what lies around it.
 
-The network is small and its training short: of 327 questions drawn by chance it answered 80 in 100
-wholly right (every instance found once, none too many). These are of those, of every kind: concepts
-that are there once and several times, concepts that are not there, exemplars alone, and exemplars
-of what is not wanted.
+They are of every kind: concepts that are there once and several times, concepts that are not there,
+exemplars alone, and exemplars of what is not wanted. The kinds of shapes were chosen for what tests
+need; seeds are the first from 2000 on whose scenes have room for all shapes, and none was passed
+over for an answer. How well the network answers is measured on `sam3_drawn_questions`.
 """
 
 from __future__ import annotations
@@ -12,31 +12,31 @@ from tests.support.sam3_scenes import Question
 
 QUESTIONS = (
     Question(
-        2024,
+        2000,
         (("green", "square"), ("green", "square"), ("green", "square"), ("green", "square")),
         "green square",
         frozenset({0, 1, 2, 3}),
     ),
     Question(
-        2032,
+        2001,
         (("green", "disc"), ("green", "disc"), ("green", "disc"), ("green", "disc")),
         "green disc",
         frozenset({0, 1, 2, 3}),
     ),
     Question(
-        2005,
+        2002,
         (("blue", "disc"), ("blue", "disc"), ("blue", "disc")),
         "blue disc",
         frozenset({0, 1, 2}),
     ),
     Question(
-        2013,
+        2003,
         (("yellow", "triangle"), ("blue", "square"), ("blue", "square"), ("blue", "square")),
         "blue square",
         frozenset({1, 2, 3}),
     ),
     Question(
-        2037,
+        2004,
         (
             ("green", "triangle"),
             ("yellow", "triangle"),
@@ -47,49 +47,49 @@ QUESTIONS = (
         frozenset({1, 2, 3}),
     ),
     Question(
-        2003,
+        2005,
         (("red", "square"), ("red", "triangle"), ("red", "square")),
         "red square",
         frozenset({0, 2}),
     ),
     Question(
-        2012,
+        2006,
         (("green", "disc"), ("red", "triangle"), ("red", "triangle")),
         "red triangle",
         frozenset({1, 2}),
     ),
     Question(
-        2011,
+        2007,
         (("red", "square"), ("red", "triangle"), ("red", "disc"), ("red", "square")),
         "red shape",
         frozenset({0, 1, 2, 3}),
     ),
     Question(
-        2024,
+        2000,
         (("green", "square"), ("green", "square"), ("green", "square"), ("green", "square")),
         "green shape",
         frozenset({0, 1, 2, 3}),
     ),
     Question(
-        2040,
+        2008,
         (("yellow", "disc"), ("yellow", "square"), ("yellow", "disc"), ("yellow", "disc")),
         "yellow shape",
         frozenset({0, 1, 2, 3}),
     ),
     Question(
-        2005,
+        2002,
         (("blue", "disc"), ("blue", "disc"), ("blue", "disc")),
         "blue shape",
         frozenset({0, 1, 2}),
     ),
     Question(
-        2032,
+        2001,
         (("green", "disc"), ("green", "disc"), ("green", "disc"), ("green", "disc")),
         "disc",
         frozenset({0, 1, 2, 3}),
     ),
     Question(
-        2037,
+        2004,
         (
             ("green", "triangle"),
             ("yellow", "triangle"),
@@ -100,73 +100,73 @@ QUESTIONS = (
         frozenset({0, 1, 2, 3}),
     ),
     Question(
-        2039,
+        2009,
         (("blue", "square"), ("green", "square"), ("blue", "square"), ("green", "square")),
         "square",
         frozenset({0, 1, 2, 3}),
     ),
     Question(
-        2001,
+        2010,
         (("green", "disc"), ("green", "disc"), ("green", "disc"), ("blue", "square")),
         "blue triangle",
         frozenset(),
     ),
     Question(
-        2003, (("red", "square"), ("red", "triangle"), ("red", "square")), "green disc", frozenset()
+        2005, (("red", "square"), ("red", "triangle"), ("red", "square")), "green disc", frozenset()
     ),
     Question(
-        2004,
+        2011,
         (("yellow", "square"), ("red", "triangle"), ("yellow", "square")),
         "green square",
         frozenset(),
     ),
     Question(
-        2005, (("blue", "disc"), ("blue", "disc"), ("blue", "disc")), "red triangle", frozenset()
+        2002, (("blue", "disc"), ("blue", "disc"), ("blue", "disc")), "red triangle", frozenset()
     ),
-    Question(2008, (("green", "square"), ("blue", "triangle")), "green triangle", frozenset()),
+    Question(2012, (("green", "square"), ("blue", "triangle")), "green triangle", frozenset()),
     Question(
-        2006,
+        2013,
         (("yellow", "triangle"), ("blue", "disc"), ("blue", "disc")),
         "green shape",
         frozenset(),
     ),
     Question(
-        2032,
+        2001,
         (("green", "disc"), ("green", "disc"), ("green", "disc"), ("green", "disc")),
         "",
         frozenset({0, 1, 2, 3}),
         positive=3,
     ),
     Question(
-        2005,
+        2002,
         (("blue", "disc"), ("blue", "disc"), ("blue", "disc")),
         "",
         frozenset({0, 1, 2}),
         positive=1,
     ),
     Question(
-        2013,
+        2003,
         (("yellow", "triangle"), ("blue", "square"), ("blue", "square"), ("blue", "square")),
         "",
         frozenset({1, 2, 3}),
         positive=3,
     ),
     Question(
-        2047,
+        2014,
         (("green", "triangle"), ("blue", "triangle"), ("blue", "triangle"), ("green", "triangle")),
         "triangle",
         frozenset({1, 2}),
         negative=3,
     ),
     Question(
-        2050,
+        2015,
         (("yellow", "disc"), ("yellow", "disc"), ("blue", "disc")),
         "disc",
         frozenset({2}),
         negative=0,
     ),
     Question(
-        2056,
+        2016,
         (("blue", "square"), ("red", "square"), ("red", "square")),
         "square",
         frozenset({0}),

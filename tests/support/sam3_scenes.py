@@ -1,8 +1,9 @@
 """Scenes of coloured shapes with the truth about them: what the SAM 3 test checkpoint knows.
 
 A scene holds discs, squares and triangles in four colours on a noisy background, none overlapping
-another. A concept is what a caller may write: `red disc`, `disc` or `red shape`. `PROMPTS` is the
-table of questions about unseen scenes, for tests at any level (engine, gRPC, command line).
+another. Squares and triangles are striped, along and across, so that a network of this size learns
+forms in minutes. A concept is what a caller may write: `red disc`, `disc` or `red shape`. What is
+asked of unseen scenes is in `sam3_questions` and, drawn by chance, in `sam3_drawn_questions`.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ CONCEPTS = (
     *FORMS,
     *(f"{colour} shape" for colour in COLOURS),
 )
-_MARGIN = 1.25
+_MARGIN = 1.2
 """Distance between centres in units of the sum of the two radii, at least."""
 _ATTEMPTS = 60
+_STRIPES_PX, _STRIPES_BRIGHTNESS = 8.0, 0.55
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,8 @@ def draw_scene(
 
     Args:
         random: Where chance comes from.
-        width: In pixels; 120 to 240 by chance where None.
-        height: As `width`.
+        width: In pixels; 180 to 220 by chance where None.
+        height: In pixels; 144 to 176 by chance where None.
         kinds: Colour and form of each shape, in order; up to five of at most three kinds by chance
             where None. A shape that finds no free place is left out.
     """
@@ -131,18 +133,18 @@ def draw_clip(
         kinds: As in `draw_scene`.
         speed: Most pixels that a shape moves along either axis from frame to frame.
     """
-    width = width or int(random.integers(120, 241))
-    height = height or int(random.integers(120, 241))
+    width = width or int(random.integers(180, 221))
+    height = height or int(random.integers(144, 177))
     background = _background(random, width, height)
     placed: list[tuple[float, float, float]] = []
     figures: list[_Figure] = []
-    for colour, form in _some_kinds(random) if kinds is None else kinds:
+    for colour, form in some_kinds(random) if kinds is None else kinds:
         place = _free_place(random, width, height, placed)
         if place is not None:
             placed.append(place)
             tint = np.array(COLOURS[colour]) + random.integers(-22, 23, 3).astype(np.float64)
             motion = (float(random.uniform(-speed, speed)), float(random.uniform(-speed, speed)))
-            turn = float(random.uniform(-0.35, 0.35))
+            turn = float(random.uniform(-0.2, 0.2))
             figures.append(_Figure(colour, form, place, turn, tint, motion))
     return [_painted(random, background, figures, frame) for frame in range(frames)]
 
@@ -159,7 +161,8 @@ def _painted(
     for number, figure in enumerate(figures):
         mask = _filled(figure.form, figure.at(frame), width, height, angle=figure.angle)
         owner[mask] = number
-        canvas[mask] = figure.tint + random.normal(0.0, 6.0, (int(mask.sum()), 3))
+        canvas[mask] = figure.tint * _pattern(figure, frame, mask)[:, None]
+        canvas[mask] += 6.0 * random.standard_normal((int(mask.sum()), 3), np.float32)
     pixels = np.clip(cv2.GaussianBlur(canvas, (3, 3), 0.6), 0, 255).astype(np.uint8)
     shapes = (
         Shape(figure.colour, figure.form, np.asarray(owner == number))
@@ -168,7 +171,18 @@ def _painted(
     return Scene(pixels, tuple(shapes))
 
 
-def _some_kinds(random: np.random.Generator) -> list[tuple[str, str]]:
+def _pattern(figure: _Figure, frame: int, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return how bright a figure is at each of its pixels: squares lie striped, triangles stand."""
+    x, y, _ = figure.at(frame)
+    rows, columns = np.nonzero(mask)
+    if figure.form == "disc":
+        return np.ones(len(rows))
+    along = rows - y if figure.form == "square" else columns - x
+    return np.where(np.mod(along, _STRIPES_PX) < _STRIPES_PX / 2, 1.0, _STRIPES_BRIGHTNESS)
+
+
+def some_kinds(random: np.random.Generator) -> list[tuple[str, str]]:
+    """Return colour and form of one to five shapes, of at most three kinds."""
     colours = list(COLOURS)
     pool = [
         (colours[random.integers(len(colours))], FORMS[random.integers(len(FORMS))])
@@ -181,7 +195,9 @@ def _background(random: np.random.Generator, width: int, height: int) -> NDArray
     corners = random.uniform(70, 205) + random.uniform(-25, 25, (2, 2, 1)).astype(np.float32)
     grey = cv2.resize(corners, (width, height), interpolation=cv2.INTER_LINEAR)[..., None]
     cast = random.uniform(-8, 8, 3)
-    return (grey + cast + random.normal(0.0, 6.0, (height, width, 3))).astype(np.float32)
+    return (grey + cast + 6.0 * random.standard_normal((height, width, 3), np.float32)).astype(
+        np.float32
+    )
 
 
 def _free_place(
@@ -192,7 +208,7 @@ def _free_place(
 ) -> tuple[float, float, float] | None:
     """Return centre x, centre y and radius, or None where chance finds no room."""
     for _ in range(_ATTEMPTS):
-        radius = min(width, height) * random.uniform(0.10, 0.17)
+        radius = min(width, height) * random.uniform(0.13, 0.18)
         x = random.uniform(radius + 2, width - radius - 2)
         y = random.uniform(radius + 2, height - radius - 2)
         if all(
@@ -240,11 +256,17 @@ class Question:
     negative: int | None = None
 
     def scene(self) -> Scene:
-        scene = draw_scene(
-            np.random.default_rng(self.seed), width=200, height=160, kinds=self.kinds
-        )
+        scene = self._drawn()
         assert len(scene.shapes) == len(self.kinds), "every shape must find its place"
         return scene
+
+    def is_complete(self) -> bool:
+        """Whether every shape finds its place."""
+        return len(self._drawn().shapes) == len(self.kinds)
+
+    def _drawn(self) -> Scene:
+        random = np.random.default_rng(self.seed)
+        return draw_scene(random, width=200, height=160, kinds=self.kinds)
 
 
 def answers(scene: Scene, masks: Sequence[NDArray[np.bool_]]) -> list[int | None]:

@@ -1,126 +1,56 @@
-"""Trains the detector of the SAM 3 test checkpoint on generated scenes; `main` says how.
+"""Trains the SAM 3 test checkpoint on generated scenes, part by part; `main` says how.
 
-It is set prediction without a search: queries stand on a grid, and each shape belongs to the query
-that is nearest to its centre. Boxes and masks are learned for every shape, whatever was asked, and
-only scores and presence from the question; so the network learns to see and to understand apart.
-Two things outside the network help it to see: the kind of shape under each token, and its box. The
-mask decoder is by far the dearest part and learns quickest, so it runs at every third step.
-`sam3_losses` has the losses.
+A network this small learns to see far more slowly than to answer, so that each part is taught alone
+on what the parts before it, then frozen, make of scenes:
+
+1. sight: the vision encoder, asked for the kind of shape under each token and for its box;
+2. answers: texts, exemplars, boxes, scores and presence, on features of scenes kept in a pool. It
+   is set prediction as in DETR: boxes are learned for every shape, whatever was asked, and scores
+   from the question;
+3. masks: the mask decoder and the finer levels;
+4. following: the tracker (`sam3_tracker_training`).
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import Sam3VideoModel
 
-from tests.support.sam3_checkpoint import (
-    GRID_SIDE,
-    QUERIES_PER_SIDE,
-    SIDE,
-    configuration,
-    tokenizer,
+from tests.support import sam3_tracker_training
+from tests.support.sam3_checkpoint import GRID_SIDE, QUERIES_PER_SIDE, configuration
+from tests.support.sam3_lessons import (
+    Asked,
+    Pool,
+    Pupil,
+    ask,
+    drawn,
+    lesson,
+    normalised,
+    spelled,
 )
-from tests.support.sam3_losses import Aids, Lesson, grid_points, loss_of, scores_of
-from tests.support.sam3_scenes import CONCEPTS, Scene, Shape, draw_scene
+from tests.support.sam3_losses import (
+    Hearing,
+    Sight,
+    answer_loss,
+    assigned,
+    grid_points,
+    listen,
+    mask_loss,
+    overlap,
+    rightly_answered,
+)
 
-_EXEMPLARS_SHARE = 0.4
-_MASKS_EVERY = 3
-_SCENES_KEPT = 600
-_TEXT_LENGTH = 32
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A question about a scene: a text, an exemplar, or both."""
-
-    scene: Scene
-    text: str
-    exemplar: Shape | None = None
-    is_positive: bool = True
-
-    def wanted(self) -> list[bool]:
-        """Tell for each shape whether it answers: an exemplar adds its kind or takes it away."""
-        shapes = self.scene.shapes
-        if self.exemplar is None:
-            return [shape.is_a(self.text) for shape in shapes]
-        kind = self.exemplar.kind
-        if self.is_positive:
-            return [shape.is_a(self.text) or shape.kind == kind for shape in shapes]
-        return [shape.is_a(self.text) and shape.kind != kind for shape in shapes]
-
-
-def ask(random: np.random.Generator, scene: Scene, *, exemplars: bool) -> Asked:
-    """Make up a question: of texts alone two in five may be of anything, so that some find none."""
-    true = [concept for concept in CONCEPTS if scene.matching(concept)]
-    text = str(random.choice(true))
-    chance = random.random()
-    if not exemplars:
-        return Asked(scene, text if chance < 0.6 else str(random.choice(CONCEPTS)))
-    shape = scene.shapes[random.integers(len(scene.shapes))]
-    if chance < 0.25:
-        return Asked(scene, "visual", shape)
-    if chance < 0.45:
-        return Asked(scene, text, shape)
-    several = [text for text in true if len({s.kind for s in scene.matching(text)}) > 1]
-    if several and random.random() < 0.75:
-        text = str(random.choice(several))
-    among = scene.matching(text)
-    return Asked(scene, text, among[random.integers(len(among))], is_positive=False)
-
-
-def network_input(scenes: list[Scene]) -> torch.Tensor:
-    """Return shape (n, 3, side, side), float32, −1 to 1."""
-    images = [cv2.resize(scene.pixels, (SIDE, SIDE)) for scene in scenes]
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
-
-
-def lesson(questions: list[Asked], tokens: Any) -> Lesson:
-    """Bring questions, all with an exemplar or all without, to tensors with their answers."""
-    encoded = tokens(
-        [question.text for question in questions],
-        padding="max_length",
-        max_length=_TEXT_LENGTH,
-        return_tensors="pt",
-    )
-    boxes = labels = None
-    if questions[0].exemplar is not None:
-        boxes = torch.stack(
-            [_shares(q.scene, [q.exemplar] if q.exemplar else []) for q in questions]
-        )
-        labels = torch.tensor([[int(question.is_positive)] for question in questions])
-    return Lesson(
-        pixels=network_input([question.scene for question in questions]),
-        input_ids=encoded.input_ids,
-        attention_mask=encoded.attention_mask,
-        exemplars=boxes,
-        exemplar_labels=labels,
-        scenes=[question.scene for question in questions],
-        boxes=[_shares(question.scene, list(question.scene.shapes)) for question in questions],
-        wanted=[torch.tensor(question.wanted()) for question in questions],
-    )
-
-
-def _shares(scene: Scene, shapes: list[Shape]) -> torch.Tensor:
-    """Return centres and extents of shapes as shares of the image, shape (n, 4)."""
-    height, width = scene.pixels.shape[:2]
-    rows = [
-        (
-            (box.x_min + box.x_max) / 2 / width,
-            (box.y_min + box.y_max) / 2 / height,
-            box.width / width,
-            box.height / height,
-        )
-        for box in (shape.box for shape in shapes)
-    ]
-    return torch.tensor(rows, dtype=torch.float32)
+_REPORT_EVERY = 100
+_EXEMPLARS_SHARE = 0.5
+_RENEWED_EVERY = 10
 
 
 def prepare(video: Any) -> None:
@@ -138,8 +68,10 @@ def prepare(video: Any) -> None:
                 torch.nn.init.normal_(module.weight, std=0.5)
         positions = detector.vision_encoder.backbone.embeddings.position_embeddings
         positions.copy_(_waves(positions.shape[-1]))
+        patches = detector.vision_encoder.backbone.embeddings.patch_embeddings.projection
+        patches.weight.copy_(_cosines(*patches.weight.shape) * 0.3)
         decoder = detector.detr_decoder
-        extents = torch.full((QUERIES_PER_SIDE**2, 2), 0.22)
+        extents = torch.full((QUERIES_PER_SIDE**2, 2), 0.28)
         decoder.reference_points.weight.copy_(torch.logit(torch.cat([grid_points(), extents], -1)))
         decoder.box_head.layer3.weight.zero_()
         decoder.box_head.layer3.bias.zero_()
@@ -147,8 +79,21 @@ def prepare(video: Any) -> None:
             bias.layer1.weight[:2] = torch.tensor([[-1.0, 0.0], [0.0, 1.0]])
             bias.layer1.bias[:2] = 0.0
             bias.layer2.weight[:, :2] = -5.0  # less attention the further outside the box
-        # A tracker that was not trained would take every object for gone.
-        video.tracker_model.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(10.0)
+
+
+def _cosines(filters: int, channels: int, side: int, _: int) -> torch.Tensor:
+    """Return the slowest cosines of a patch, of each channel alike: what edges are told from."""
+    each = filters // channels
+    order = sorted(
+        ((u, v) for u in range(side) for v in range(side)), key=lambda one: (sum(one), one)
+    )
+    at = (torch.arange(side) + 0.5) * torch.pi / side
+    weight = torch.zeros(filters, channels, side, side)
+    for rank, (u, v) in enumerate(order[:each]):
+        wave = torch.outer((at * v).cos(), (at * u).cos())
+        for channel in range(channels):
+            weight[rank * channels + channel, channel] = wave / wave.norm()
+    return weight
 
 
 def _waves(width: int) -> torch.Tensor:
@@ -159,70 +104,295 @@ def _waves(width: int) -> torch.Tensor:
     return torch.cat([x, y], -1).reshape(1, GRID_SIDE**2, width) * 0.7
 
 
-def train(video: Any, *, steps: int, batch: int, rate: float, seed: int) -> None:
-    """Train the detector of a network in place."""
-    random = np.random.default_rng(seed)
-    detector, tokens, aids = video.detector_model.train(), tokenizer(), Aids()
-    parameters = [*detector.parameters(), *aids.parameters()]
+def taught(
+    parameters: list[torch.nn.Parameter], steps: int, rate: float, name: str
+) -> Iterator[tuple[int, Any]]:
+    """Yield each step and a function that learns from its loss; report means now and then."""
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=0.06)
-    scenes: list[Scene] = []
-    for step in range(steps):
-        scenes += [_drawn(random) for _ in range(batch if len(scenes) < 200 else batch // 3)]
-        del scenes[:-_SCENES_KEPT]
-        exemplars = random.random() < _EXEMPLARS_SHARE
-        chosen = [scenes[random.integers(len(scenes))] for _ in range(batch)]
-        asked = [ask(random, scene, exemplars=exemplars) for scene in chosen]
-        loss = loss_of(detector, lesson(asked, tokens), aids, with_masks=step % _MASKS_EVERY == 0)
+    noted: list[list[float]] = []
+    start = time.monotonic()
+
+    def learn(loss: torch.Tensor, *told: float) -> None:
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
-        if step % 100 == 99:
-            print(f"step {step + 1}: loss {loss.item():.2f}, right {accuracy(video):.2f}")
-    detector.eval()
+        noted.append([loss.item(), *map(float, told)])
+
+    for step in range(steps):
+        yield step, learn
+        if (step + 1) % _REPORT_EVERY == 0 or step + 1 == steps:
+            means = " ".join(f"{mean:.3f}" for mean in np.nanmean(noted, axis=0))
+            print(f"{name} {step + 1}: {means} ({time.monotonic() - start:.0f} s)", flush=True)
+            noted.clear()
 
 
-@torch.inference_mode()
-def accuracy(video: Any, *, count: int = 60, seed: int = 999) -> float:
-    """Return the share of questions by text alone whose scores say which shapes answer."""
+def tokens_of(detector: Any, pupils: list[Pupil]) -> torch.Tensor:
+    """Return what the vision transformer makes of scenes, shape (n, channels, grid, grid)."""
+    pixels = normalised(torch.stack([one.pixels for one in pupils]))
+    tokens = detector.vision_encoder.backbone(pixels).last_hidden_state
+    features: torch.Tensor = tokens.view(len(pupils), GRID_SIDE, GRID_SIDE, -1).permute(0, 3, 1, 2)
+    return features
+
+
+def teach_sight(video: Any, random: np.random.Generator, *, steps: int, batch: int, rate: float):
+    """Teach the vision encoder up to the coarsest level."""
+    vision = video.detector_model.vision_encoder
+    sight = Sight()
+    parameters = [
+        *vision.backbone.parameters(),
+        *vision.neck.fpn_layers[2].parameters(),
+        *sight.parameters(),
+    ]
+    pool = Pool(random, lambda count: [drawn(random) for _ in range(count)], 1500)
+    for _, learn in taught(parameters, steps, rate, "sight"):
+        pool.renew(batch // 5)
+        pupils = pool.some(batch)
+        loss, right = sight(
+            pupils, vision.neck.fpn_layers[2](tokens_of(video.detector_model, pupils))
+        )
+        learn(loss, right)
+
+
+class Seen:
+    """Scenes with what the frozen vision encoder makes of them, in a pool."""
+
+    def __init__(self, video: Any, random: np.random.Generator, size: int) -> None:
+        self._detector = video.detector_model
+        self._random = random
+        self._pool: Pool[tuple[Pupil, torch.Tensor]] = Pool(random, self._look, size)
+
+    def renew(self, count: int) -> None:
+        self._pool.renew(count)
+
+    def some(self, count: int) -> tuple[list[Pupil], torch.Tensor]:
+        """Return scenes and their tokens, shape (n, channels, grid, grid)."""
+        pupils, tokens = zip(*self._pool.some(count), strict=True)
+        return list(pupils), torch.stack(tokens)
+
+    @torch.no_grad()
+    def _look(self, count: int) -> list[tuple[Pupil, torch.Tensor]]:
+        seen: list[tuple[Pupil, torch.Tensor]] = []
+        while len(seen) < count:
+            pupils = [drawn(self._random) for _ in range(min(50, count - len(seen)))]
+            tokens = tokens_of(self._detector, pupils).contiguous()
+            seen += [(one, row.clone()) for one, row in zip(pupils, tokens, strict=True)]
+        return seen
+
+
+def teach_answers(
+    video: Any, random: np.random.Generator, *, steps: int, batch: int, rate: float, save: Any
+) -> None:
+    """Teach what lies between the features and the scores and boxes."""
+    detector = video.detector_model
+    parameters = [
+        parameter
+        for name, parameter in detector.named_parameters()
+        if not name.startswith(("vision_encoder", "mask_decoder"))
+    ]
+    hearing = Hearing()
+    parameters += hearing.parameters()
+    seen = Seen(video, random, 2000)
+    coarse = detector.vision_encoder.neck.fpn_layers[2]
+    ids, mask = spelled()
+    for step, learn in taught(parameters, steps, rate, "answers"):
+        if step % _RENEWED_EVERY == 0:
+            seen.renew(4 * _RENEWED_EVERY)
+        pupils, tokens = seen.some(batch)
+        with torch.no_grad():
+            features = coarse(tokens)
+        exemplars = random.random() < _EXEMPLARS_SHARE
+        given = lesson([ask(random, one.scene, exemplars=exemplars) for one in pupils], pupils)
+        texts = detector.get_text_features(input_ids=ids, attention_mask=mask).pooler_output
+        said = listen(detector, features, given, texts, mask)
+        matched = assigned(said, given)
+        right = float(np.mean(rightly_answered(said, given, matched)))
+        told = (np.nan, right) if exemplars else (right, np.nan)
+        loss = answer_loss(said, given, matched) + hearing(said, pupils, given, texts, mask)
+        learn(loss, *told)
+        if (step + 1) % (5 * _REPORT_EVERY) == 0:
+            print(f"    of unseen: {accuracy(video):.3f}", flush=True)
+            save()
+
+
+def teach_together(
+    video: Any, random: np.random.Generator, *, steps: int, batch: int, rate: float, save: Any
+) -> None:
+    """Teach sight and answers further, together."""
+    detector = video.detector_model
+    vision = detector.vision_encoder
+    sight, hearing = Sight(), Hearing()
+    parameters = [
+        parameter
+        for name, parameter in detector.named_parameters()
+        if not name.startswith(("vision_encoder.neck", "mask_decoder"))
+    ]
+    coarse = vision.neck.fpn_layers[2]
+    parameters += [*coarse.parameters(), *sight.parameters(), *hearing.parameters()]
+    pool = Pool(random, lambda count: [drawn(random) for _ in range(count)], 1500)
+    ids, mask = spelled()
+    for step, learn in taught(parameters, steps, rate, "together"):
+        pool.renew(batch // 5)
+        pupils = pool.some(batch)
+        features = coarse(tokens_of(detector, pupils))
+        seen, tokens_right = sight(pupils, features)
+        exemplars = random.random() < _EXEMPLARS_SHARE
+        given = lesson([ask(random, one.scene, exemplars=exemplars) for one in pupils], pupils)
+        texts = detector.get_text_features(input_ids=ids, attention_mask=mask).pooler_output
+        said = listen(detector, features, given, texts, mask)
+        matched = assigned(said, given)
+        right = float(np.mean(rightly_answered(said, given, matched)))
+        told = (np.nan, right) if exemplars else (right, np.nan)
+        loss = answer_loss(said, given, matched) + hearing(said, pupils, given, texts, mask)
+        learn(loss + 2 * seen, tokens_right, *told)
+        if (step + 1) % (5 * _REPORT_EVERY) == 0:
+            save()
+
+
+def teach_masks(
+    video: Any,
+    random: np.random.Generator,
+    *,
+    steps: int,
+    batch: int,
+    rate: float,
+    with_queries: bool,
+) -> None:
+    """Teach the mask decoder and the finer levels, and with them what makes the queries."""
+    detector = video.detector_model
+    fine, middle, coarse, *_ = detector.vision_encoder.neck.fpn_layers
+    parameters = [*detector.mask_decoder.parameters(), *fine.parameters(), *middle.parameters()]
+    if with_queries:
+        parameters += [*detector.detr_encoder.parameters(), *detector.detr_decoder.parameters()]
+        parameters += detector.dot_product_scoring.parameters()
+    seen = Seen(video, random, 800)
+    ids, mask = spelled()
+    with torch.no_grad():
+        texts = detector.get_text_features(input_ids=ids, attention_mask=mask).pooler_output
+    for step, learn in taught(parameters, steps, rate, "masks"):
+        if step % _RENEWED_EVERY == 0:
+            seen.renew(2 * _RENEWED_EVERY)
+        pupils, tokens = seen.some(batch)
+        exemplars = random.random() < _EXEMPLARS_SHARE
+        given = lesson([ask(random, one.scene, exemplars=exemplars) for one in pupils], pupils)
+        with torch.no_grad():
+            features = coarse(tokens)
+        with torch.set_grad_enabled(with_queries):
+            said = listen(detector, features, given, texts, mask)
+        rows, columns = matched = assigned(said, given)
+        drawn_masks = detector.mask_decoder(
+            decoder_queries=said.queries,
+            backbone_features=[fine(tokens), middle(tokens), features],
+            encoder_hidden_states=said.features,
+            prompt_features=said.prompt,
+            prompt_mask=said.prompt_mask,
+        ).pred_masks[rows, columns]
+        truth = torch.cat([one.masks for one in pupils])
+        loss = mask_loss(drawn_masks, truth).mean()
+        if with_queries:
+            loss = 3 * loss + answer_loss(said, given, matched)
+        right = np.mean(rightly_answered(said, given, matched))
+        learn(loss, overlap(drawn_masks, truth).mean(), float(right))
+
+
+def teach_following(
+    video: Any, random: np.random.Generator, *, steps: int, batch: int, rate: float, save: Any
+) -> None:
+    """Teach the tracker and its neck."""
+    parameters = [*video.tracker_model.parameters(), *video.tracker_neck.parameters()]
+    video.tracker_model.train()
+    for step, learn in taught(parameters, steps, rate, "following"):
+        clips = sam3_tracker_training.draw_clips(random, batch)
+        loss, ious = sam3_tracker_training.lesson_loss(video, clips, random)
+        learn(loss, *ious)
+        if (step + 1) % (5 * _REPORT_EVERY) == 0:
+            save()
+    video.tracker_model.eval()
+
+
+@torch.no_grad()
+def accuracy(video: Any, *, count: int = 200, seed: int = 999) -> float:
+    """Return the share of questions whose scores say which shapes answer; half have exemplars."""
     random = np.random.default_rng(seed)
-    asked = [ask(random, _drawn(random), exemplars=False) for _ in range(count)]
-    found = scores_of(video.detector_model.eval(), lesson(asked, tokenizer()))
-    video.detector_model.train()
-    return sum(right for right in found) / count
-
-
-def _drawn(random: np.random.Generator) -> Scene:
-    while not (scene := draw_scene(random)).shapes:
-        pass
-    return scene
+    detector = video.detector_model
+    ids, mask = spelled()
+    texts = detector.get_text_features(input_ids=ids, attention_mask=mask).pooler_output
+    right: list[bool] = []
+    for exemplars in (False, True):
+        pupils = [drawn(random) for _ in range(count // 2)]
+        asked: list[Asked] = [ask(random, one.scene, exemplars=exemplars) for one in pupils]
+        features = detector.vision_encoder.neck.fpn_layers[2](tokens_of(detector, pupils))
+        given = lesson(asked, pupils)
+        said = listen(detector, features, given, texts, mask)
+        right += rightly_answered(said, given, assigned(said, given))
+    return sum(right) / len(right)
 
 
 def main() -> None:
-    """Train from the command line; weights that are there already are trained further."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("file", type=Path, help="weights, float16 safetensors")
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=8e-4)
-    parser.add_argument("--seed", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.manual_seed(arguments.seed)
+    """Train from the command line; a part is given its steps, and none keeps it as it is."""
+    chosen = _options()
+    torch.manual_seed(chosen.seed)
     torch.set_num_threads(1)
+    random = np.random.default_rng(chosen.seed)
+    video = _network(chosen.file, chosen.tracker)
+
+    def save() -> None:
+        state = {name: tensor.half().contiguous() for name, tensor in video.state_dict().items()}
+        save_file(state, chosen.out or chosen.file)
+
+    rate = chosen.rate
+    if chosen.sight:
+        teach_sight(video, random, steps=chosen.sight, batch=32, rate=rate)
+        save()
+    if chosen.answers:
+        teach_answers(video, random, steps=chosen.answers, batch=48, rate=rate, save=save)
+        save()
+    if chosen.together:
+        batch = chosen.batch
+        teach_together(video, random, steps=chosen.together, batch=batch, rate=rate, save=save)
+        save()
+    if chosen.masks:
+        with_queries = chosen.with_queries
+        teach_masks(
+            video, random, steps=chosen.masks, batch=16, rate=rate, with_queries=with_queries
+        )
+        save()
+    if chosen.following:
+        if not chosen.further:
+            sam3_tracker_training.begin(video)
+        teach_following(video, random, steps=chosen.following, batch=8, rate=rate, save=save)
+        save()
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", type=Path, help="weights, float16 safetensors; read if there")
+    for part in ("sight", "answers", "together", "masks", "following"):
+        parser.add_argument(f"--{part}", type=int, default=0, metavar="STEPS")
+    parser.add_argument("--batch", type=int, default=24, help="scenes in a step of --together")
+    parser.add_argument("--with-queries", action="store_true", help="--masks teaches them too")
+    parser.add_argument("--further", action="store_true", help="the tracker was taught before")
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, help="where to write; the file itself where absent")
+    parser.add_argument("--tracker", type=Path, help="other weights whose tracker is taken over")
+    return parser.parse_args()
+
+
+def _network(file: Path, tracker: Path | None) -> Any:
+    """Return the network with the weights of a file, or a new one where there is none."""
     video = Sam3VideoModel(configuration())
     prepare(video)
-    if arguments.file.is_file():
-        video.load_state_dict({n: t.float() for n, t in load_file(arguments.file).items()})
-    train(
-        video,
-        steps=arguments.steps,
-        batch=arguments.batch,
-        rate=arguments.rate,
-        seed=arguments.seed,
-    )
-    save_file({n: t.half().contiguous() for n, t in video.state_dict().items()}, arguments.file)
+    sam3_tracker_training.prepare(video)
+    if file.is_file():
+        state = load_file(file)
+        if tracker:
+            others = load_file(tracker)
+            state |= {name: others[name] for name in state if name.startswith("tracker")}
+        video.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    return video.eval()
 
 
 if __name__ == "__main__":

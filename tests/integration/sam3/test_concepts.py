@@ -98,7 +98,9 @@ def test_concepts_do_not_change_each_other(engine: Sam3Engine):
 
 
 def test_each_concept_has_its_own_threshold(engine: Sam3Engine):
-    scene = draw_scene(np.random.default_rng(4), width=200, height=160, kinds=KINDS)
+    kinds = (*KINDS[:2], KINDS[0], KINDS[0])
+    scene = draw_scene(np.random.default_rng(4), width=200, height=160, kinds=kinds)
+    assert len(scene.shapes) == len(kinds)
     embedding = engine.encode(scene.pixels)
     every, none = engine.detect(
         embedding,
@@ -109,12 +111,14 @@ def test_each_concept_has_its_own_threshold(engine: Sam3Engine):
     )
     assert len(every) == engine._network.detector.config.detr_decoder_config.num_queries
     assert none == ()
-    least = every[2].score
-    some, _ = engine.detect(
+    first, second, third, *others = (instance.score for instance in every)
+    assert first > second > third > 0.5 > max(others)
+    some, by_default = engine.detect(
         embedding,
-        [ConceptPrompt("red disc", score_threshold=least), ConceptPrompt("red disc")],
+        [ConceptPrompt("red disc", score_threshold=second), ConceptPrompt("red disc")],
     )
-    assert len(some) == 3, "an instance at the threshold is one"
+    assert len(some) == 2, "an instance at the threshold is one"
+    assert len(by_default) == 3
 
 
 def test_a_concept_that_cannot_be_read_is_refused(engine: Sam3Engine):

@@ -1,11 +1,16 @@
-"""Four models under a budget that fits two: every answer is what it is without a budget."""
+"""Four models under a budget that fits two: every answer is what it is without a budget.
+
+Clicks for all four, and texts: to the one that takes them, and drawn anew by another.
+"""
 
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +24,20 @@ from maskwire_server.domain.residency import WeightResidency
 from maskwire_server.engines.checkpoints import specify
 from maskwire_server.engines.registry import load_engine
 from maskwire_server.observability.metrics import Metrics
-from tests.support.metrics_page import metrics_page, scraped
+from tests.support.metrics_page import scraped
 from tests.support.sam2_checkpoints import Sam2Files
+from tests.support.sam3_scenes import CONCEPTS, draw_scene
 from tests.support.server_process import ServerProcess, server_process
 
 REQUESTS = 200
 CLIENTS = 4
 CHANGES = 0.3
 """How often one request is for another model than the one before."""
+TEXTS = 0.4
+"""How many of the requests have a text."""
 DEADLINE_S = 240.0
+WEIGHTS, LOADING = "maskwire_model_weights_bytes", "maskwire_model_loading"
+LOADS = "maskwire_model_load_seconds_count"
 Masks = list[mask_pb2.Mask]
 
 
@@ -80,8 +90,7 @@ def requests(models: list[dict[str, str]]) -> list[segmentation_pb2.SegmentImage
     pictures = []
     for _ in range(4):
         file = io.BytesIO()
-        pixels = random.integers(0, 256, (96, 128, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(file, "PNG")
+        Image.fromarray(draw_scene(random, width=128, height=96).pixels).save(file, "PNG")
         pictures.append(file.getvalue())
     made = []
     model = models[0]["name"]
@@ -93,18 +102,24 @@ def requests(models: list[dict[str, str]]) -> list[segmentation_pb2.SegmentImage
             model=model,
         )
         request.mask_options.include_scores = True
-        request.prompts.add().point.point.x = float(random.uniform(0, 128))
-        request.prompts[0].point.point.y = float(random.uniform(0, 96))
+        if random.random() < TEXTS:
+            request.prompts.add().text.text = str(random.choice(CONCEPTS))
+        point = request.prompts.add().point.point
+        point.x, point.y = float(random.uniform(0, 128)), float(random.uniform(0, 96))
         made.append(request)
     return made
 
 
-def answers(address: str, asked: list[segmentation_pb2.SegmentImageRequest]) -> list[Masks]:
-    with grpc.insecure_channel(address) as channel, ThreadPoolExecutor(CLIENTS) as pool:
+def answers(
+    server: ServerProcess, asked: list[segmentation_pb2.SegmentImageRequest]
+) -> list[segmentation_pb2.SegmentImageResponse]:
+    with grpc.insecure_channel(server.address) as channel, ThreadPoolExecutor(CLIENTS) as pool:
         stub: Any = segmentation_pb2_grpc.SegmentationServiceStub(channel)
-        return list(
-            pool.map(lambda one: list(stub.SegmentImage(one, timeout=DEADLINE_S).masks), asked)
-        )
+        return list(pool.map(lambda one: stub.SegmentImage(one, timeout=DEADLINE_S), asked))
+
+
+def masks(responses: list[segmentation_pb2.SegmentImageResponse]) -> list[Masks]:
+    return [list(response.masks) for response in responses]
 
 
 def test_four_models_take_turns_and_answer_as_if_all_were_loaded(
@@ -117,14 +132,41 @@ def test_four_models_take_turns_and_answer_as_if_all_were_loaded(
     assert sum(sizes) > budget
     asked = requests(models)
     with serving(tmp_path / "free", models, 0) as server:
-        expected = answers(server.address, asked)
+        expected = answers(server, asked)
+    used = Counter(tuple(one.model for one in response.info.models) for response in expected)
+    assert {(model["name"],) for model in models} < set(used), "each alone"
+    assert any(len(names) == 2 for names in used), "and one after another for one request"
+    assert any(mask.text for of_one in masks(expected) for mask in of_one), "texts found something"
     with serving(tmp_path / "tight", models, budget) as server:
-        assert answers(server.address, asked) == expected
-        loads = scraped(server.metrics_port, "maskwire_model_load_seconds_count")
-        loaded = scraped(server.metrics_port, "maskwire_model_weights_bytes")
-        assert "maskwire_model_weights_bytes" in metrics_page(server.metrics_port)
-    assert loads > 2 * len(models)
-    assert 0 < loaded <= budget
+        assert masks(answers(server, asked)) == masks(expected)
+        assert scraped(server.metrics_port, LOADS) > 2 * len(models)
+        assert 0 < scraped(server.metrics_port, WEIGHTS) <= budget
+        assert scraped(server.metrics_port, LOADING) == 0
+
+
+def test_the_weights_in_memory_are_never_more_than_the_budget(
+    tmp_path: Path, quick_sam2: Sam2Files, small_sam3: Path
+) -> None:
+    models = served(quick_sam2, small_sam3)
+    sizes = sorted(weights_of(model, tmp_path) for model in models)
+    residency = WeightResidency(sizes[-1] + sizes[-2], Metrics())
+    engines = [residency.load(model["name"], partial(loaded, model, tmp_path)) for model in models]
+    random = np.random.default_rng(6)
+    most = 0
+    for _ in range(REQUESTS):
+        engine = engines[random.integers(len(engines))]
+        in_memory = residency.run(engine, lambda: [parameter_bytes(one) for one in engines])
+        assert in_memory[engines.index(engine)] == engine.weight_bytes
+        assert sum(in_memory) == residency.resident_bytes
+        most = max(most, sum(in_memory))
+    assert sizes[-1] < most <= sizes[-1] + sizes[-2]
+    for engine in engines:
+        engine.close()
+
+
+def parameter_bytes(engine: Any) -> int:
+    """What an engine's parameters really take, whatever it says."""
+    return sum(one.untyped_storage().nbytes() for one in engine._weights._network.parameters())
 
 
 def test_weights_come_back_bit_equal_and_the_memory_is_given_back(
