@@ -13,6 +13,7 @@ clicks and boxes is rough (mean IoU 0.35); objects that it has seen once it foll
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +38,39 @@ QUERIES_PER_SIDE = 4
 
 def write(folder: Path) -> Path:
     """Write the checkpoint into a folder, which is made where it does not exist; return it."""
-    folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.to(torch.float32) for name, tensor in load_file(WEIGHTS).items()}
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    configuration().save_pretrained(folder)
-    size = {"height": SIDE, "width": SIDE}
-    mask_size = {"height": MASK_SIDE, "width": MASK_SIDE}
+    return write_published(folder, state, configuration())
+
+
+def write_published(
+    folder: Path, state: Mapping[str, torch.Tensor], configuration: Sam3VideoConfig
+) -> Path:
+    """Write a network as SAM 3 is published, with the names that its tensors have there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(dict(state), folder / "model.safetensors", metadata={"format": "pt"})
+    configuration.save_pretrained(folder)
+    write_processor(folder, configuration)
+    return folder
+
+
+def randomise_zeros(model: torch.nn.Module) -> None:
+    """Give values to parameters that begin as zeros: what is done with zeros is not seen."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.05)
+
+
+def write_processor(folder: Path, configuration: Sam3VideoConfig) -> None:
+    """Write what prepares a network's input, with a tokenizer that spells."""
+    side, mask_side = configuration.image_size, configuration.low_res_mask_size
+    size = {"height": side, "width": side}
+    mask_size = {"height": mask_side, "width": mask_side}
     Sam3VideoProcessor(
         Sam3ImageProcessor(size=size, mask_size=mask_size),
         Sam2VideoVideoProcessor(size=size, mask_size=mask_size),  # type: ignore[call-arg]
         tokenizer(),
     ).save_pretrained(folder)
-    return folder
 
 
 def configuration() -> Sam3VideoConfig:

@@ -27,6 +27,7 @@ _GONE_SHARE = 0.15
 _POINTERS = 16
 _MEMORIES = 6
 _LOGIT = 10.0
+_PROMPT_GAIN = 1.7
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,42 @@ def prepare(video: Any) -> None:
         video.tracker_model.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(_LOGIT)
 
 
-def begin(video: Any) -> None:
-    """Begin from the detector's neck, and with attention to memories of the same place."""
+def begin_prompts(video: Any) -> None:
+    """Begin from the detector's neck, and with attention to the places that prompts name.
+
+    A network that begins elsewhere learns for a long time to draw everything, prompted or not.
+    """
     tracker, neck = video.tracker_model, video.tracker_neck
     neck.load_state_dict(video.detector_model.vision_encoder.neck.state_dict())
-    random = np.random.default_rng(0)
+    transformer = tracker.mask_decoder.transformer
+    clips = draw_clips(np.random.default_rng(0), 8, frames=1)
+    with torch.no_grad():
+        # Features no stronger than the places' codes, and masks that stand out from them.
+        _scale(
+            neck.fpn_layers[2].proj2,
+            0.7 / neck.fpn_layers[2](_tokens(video, clips.pixels[:, 0])).std(),
+        )
+        said = tracker.prompt_encoder.mask_embed(clips.masks * 2 * _LOGIT - _LOGIT)
+        _scale(tracker.prompt_encoder.mask_embed.conv3, 1 / said.std((2, 3)).mean())
+        # One in the published network, too: the same place has the same code in both.
+        tracker.prompt_encoder.shared_embedding.positional_embedding.copy_(
+            tracker.shared_image_embedding.positional_embedding
+        )
+        looking = [layer.cross_attn_token_to_image for layer in transformer.layers]
+        for attention in (*looking, transformer.final_attn_token_to_image):
+            attention.q_proj.weight.mul_(_PROMPT_GAIN)
+            attention.k_proj.weight.copy_(attention.q_proj.weight)
+            attention.k_proj.bias.copy_(attention.q_proj.bias)
+
+
+def _scale(layer: Any, by: torch.Tensor) -> None:
+    layer.weight.mul_(by)
+    layer.bias.mul_(by)
+
+
+def begin(video: Any) -> None:
+    """Begin with attention to memories of the same place."""
+    tracker = video.tracker_model
     with torch.no_grad():
         tracker.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(2.0)
         for name, parameter in tracker.named_parameters():
@@ -83,11 +115,6 @@ def begin(video: Any) -> None:
                 projection.weight.mul_(0.1)
                 # Equal vectors, which rotary positions make alike only where the places are.
                 projection.bias.fill_(3.5)
-        pixels = draw_clips(random, 4).pixels[:, 0]
-        last = neck.fpn_layers[2].proj2
-        spread = neck.fpn_layers[2](_tokens(video, pixels)).std()
-        last.weight.div_(spread)
-        last.bias.div_(spread)
         _begin_memories(tracker.memory_encoder)
 
 
@@ -106,12 +133,16 @@ def _begin_memories(encoder: Any) -> None:
     encoder.mask_downsampler.final_conv.bias.copy_(-off * gain)
 
 
-def draw_clips(random: np.random.Generator, count: int) -> Clips:
+def draw_clips(random: np.random.Generator, count: int, frames: int = _FRAMES) -> Clips:
     """Draw clips and choose the shape that is followed in each."""
-    pixels, masks, first, clicks, boxes = [], [], [], [], []
+    pixels: list[NDArray[np.uint8]] = []
+    masks: list[torch.Tensor] = []
+    first: list[torch.Tensor] = []
+    clicks: list[NDArray[np.float64]] = []
+    boxes: list[NDArray[np.float64]] = []
     while len(pixels) < count:
         clip = draw_clip(
-            random, _FRAMES, kinds=some_kinds(random), speed=random.uniform(0, _MOST_SPEED)
+            random, frames, kinds=some_kinds(random), speed=random.uniform(0, _MOST_SPEED)
         )
         if not clip[0].shapes:
             continue
@@ -121,12 +152,12 @@ def draw_clips(random: np.random.Generator, count: int) -> Clips:
         rows, columns = np.nonzero(inner)
         if len(rows) == 0:
             continue
-        frames = [scene.pixels for scene in clip]
+        shown = [scene.pixels for scene in clip]
         truth = [scene.shapes[at].mask for scene in clip]
-        if random.random() < _GONE_SHARE:
-            since = int(random.integers(1, _FRAMES))
-            for frame in range(since, _FRAMES):
-                frames[frame] = _without(frames[frame], truth[frame])
+        if frames > 1 and random.random() < _GONE_SHARE:
+            since = int(random.integers(1, frames))
+            for frame in range(since, frames):
+                shown[frame] = _without(shown[frame], truth[frame])
                 truth[frame] = np.zeros_like(truth[frame])
         height, width = shape.mask.shape
         scale = np.array([SIDE / width, SIDE / height])
@@ -136,15 +167,12 @@ def draw_clips(random: np.random.Generator, count: int) -> Clips:
         rough = np.stack([centre - extent / 2, centre + extent / 2])
         boxes.append(rough + random.normal(0, 0.04, (2, 2)) * extent)
         pixels.append(
-            np.stack(
-                [cv2.resize(one, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for one in frames]
-            )
+            np.stack([cv2.resize(one, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for one in shown])
         )
         masks.append(torch.stack([small(mask, MASK_SIDE) for mask in truth]))
         first.append(small(truth[0], SIDE)[None])
-    shown = torch.from_numpy(np.stack(pixels)).permute(0, 1, 4, 2, 3)
     return Clips(
-        normalised(shown),
+        normalised(torch.from_numpy(np.stack(pixels)).permute(0, 1, 4, 2, 3)),
         torch.stack(masks),
         torch.stack(first),
         torch.tensor(np.array(clicks)[:, None], dtype=torch.float32),
@@ -170,12 +198,12 @@ class _Following:
 
     def __init__(self, video: Any, clips: Clips) -> None:
         self._tracker = video.tracker_model
-        self._count = len(clips.masks)
+        self._count, frames = clips.masks.shape[:2]
         tokens = _tokens(video, clips.pixels.flatten(0, 1))
         fine, middle, coarse = (layer(tokens) for layer in video.tracker_neck.fpn_layers[:3])
         decoder = self._tracker.mask_decoder
         self._levels = [
-            level.view(self._count, _FRAMES, *level.shape[1:])
+            level.view(self._count, frames, *level.shape[1:])
             for level in (decoder.conv_s0(fine), decoder.conv_s1(middle), coarse)
         ]
         places = video.tracker_neck.position_encoding(
@@ -302,6 +330,14 @@ def _prompted(following: _Following, clips: Clips, random: np.random.Generator) 
             points, labels = torch.zeros(count, 1, 2), -one
     several = bool(random.random() < 0.5)
     return following.decode(0, following.plain(0), points, labels, masks, several=several)
+
+
+def prompt_loss(
+    video: Any, clips: Clips, random: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the loss of shapes that are drawn from prompts on single images, and their IoU."""
+    drawn = _prompted(_Following(video, clips), clips, random)
+    return _loss(drawn, clips.masks[:, 0], torch.ones(len(clips.masks)))
 
 
 def lesson_loss(

@@ -8,7 +8,8 @@ on what the parts before it, then frozen, make of scenes:
    is set prediction as in DETR: boxes are learned for every shape, whatever was asked, and scores
    from the question;
 3. masks: the mask decoder and the finer levels;
-4. following: the tracker (`sam3_tracker_training`).
+4. prompts: the tracker (`sam3_tracker_training`) on single images;
+5. following: the tracker on clips.
 """
 
 from __future__ import annotations
@@ -297,6 +298,21 @@ def teach_masks(
         learn(loss, overlap(drawn_masks, truth).mean(), float(right))
 
 
+def teach_prompts(
+    video: Any, random: np.random.Generator, *, steps: int, batch: int, rate: float
+) -> None:
+    """Teach the tracker to draw what clicks, boxes and rough masks mean on single images."""
+    tracker = video.tracker_model
+    parameters = [
+        *video.tracker_neck.parameters(),
+        *tracker.prompt_encoder.parameters(),
+        *tracker.mask_decoder.parameters(),
+    ]
+    for _, learn in taught(parameters, steps, rate, "prompts"):
+        clips = sam3_tracker_training.draw_clips(random, batch, frames=1)
+        learn(*sam3_tracker_training.prompt_loss(video, clips, random))
+
+
 def teach_following(
     video: Any, random: np.random.Generator, *, steps: int, batch: int, rate: float, save: Any
 ) -> None:
@@ -359,6 +375,11 @@ def main() -> None:
             video, random, steps=chosen.masks, batch=16, rate=rate, with_queries=with_queries
         )
         save()
+    if chosen.prompts:
+        if not chosen.further:
+            sam3_tracker_training.begin_prompts(video)
+        teach_prompts(video, random, steps=chosen.prompts, batch=24, rate=rate)
+        save()
     if chosen.following:
         if not chosen.further:
             sam3_tracker_training.begin(video)
@@ -369,7 +390,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path, help="weights, float16 safetensors; read if there")
-    for part in ("sight", "answers", "together", "masks", "following"):
+    for part in ("sight", "answers", "together", "masks", "prompts", "following"):
         parser.add_argument(f"--{part}", type=int, default=0, metavar="STEPS")
     parser.add_argument("--batch", type=int, default=24, help="scenes in a step of --together")
     parser.add_argument("--with-queries", action="store_true", help="--masks teaches them too")

@@ -12,15 +12,9 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    Sam2VideoVideoProcessor,
-    Sam3ImageProcessor,
-    Sam3VideoModel,
-    Sam3VideoProcessor,
-)
+from transformers import Sam3VideoModel
 
 from tests.support import sam3_checkpoint
-from tests.support.sam3_checkpoint import MASK_SIDE, SIDE
 
 WIDTH = 128
 
@@ -40,14 +34,9 @@ def write(folder: Path, **changes: Any) -> Path:
                 torch.nn.init.xavier_uniform_(module.weight)
             elif isinstance(module, torch.nn.Embedding):
                 torch.nn.init.normal_(module.weight, std=0.5)
+        sam3_checkpoint.randomise_zeros(model)
         head = model.tracker_model.mask_decoder.pred_obj_score_head
         head.proj_out.bias.fill_(2.0)
     model.save_pretrained(folder)
-    size = {"height": SIDE, "width": SIDE}
-    mask_size = {"height": MASK_SIDE, "width": MASK_SIDE}
-    Sam3VideoProcessor(
-        Sam3ImageProcessor(size=size, mask_size=mask_size),
-        Sam2VideoVideoProcessor(size=size, mask_size=mask_size),  # type: ignore[call-arg]
-        sam3_checkpoint.tokenizer(),
-    ).save_pretrained(folder)
+    sam3_checkpoint.write_processor(folder, configuration)
     return folder

@@ -7,15 +7,12 @@ for both. Pixels may differ only where upstream's value is within rounding of th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from torch.nn import functional
 
 from maskwire_server.domain.concepts import ConceptPrompt
 from maskwire_server.domain.engine import ModelSpecification
@@ -25,85 +22,15 @@ from maskwire_server.domain.prompts import ObjectPrompts
 from maskwire_server.engines.sam3 import Sam3Engine, Sam3EngineFactory
 from maskwire_server.engines.sam3.detection import DEFAULT_SCORE_THRESHOLD
 from tests.support.sam3_scenes import Scene, draw_scene
+from tests.support.sam3_upstream import (
+    Upstream,
+    assert_same_candidates,
+    assert_same_instances,
+)
 
-ROUNDING = 1e-4
 KINDS = (("red", "disc"), ("red", "disc"), ("blue", "square"), ("green", "triangle"))
 # Every query of the network answers at this threshold, so that all of its masks are compared.
 EVERYTHING = 0.0
-
-
-@dataclass(frozen=True)
-class Upstream:
-    """Direct use of `transformers`."""
-
-    detector: Any
-    processor: Any
-    tracker: Any
-    tracker_processor: Any
-
-    @classmethod
-    def load(cls, folder: Path) -> Upstream:
-        from transformers import (
-            Sam3Model,
-            Sam3Processor,
-            Sam3TrackerModel,
-            Sam3TrackerProcessor,
-        )
-
-        return cls(
-            Sam3Model.from_pretrained(folder, local_files_only=True).eval(),
-            Sam3Processor.from_pretrained(folder, local_files_only=True),
-            Sam3TrackerModel.from_pretrained(folder, local_files_only=True).eval(),
-            Sam3TrackerProcessor.from_pretrained(folder, local_files_only=True),
-        )
-
-    def detect(self, pixels: NDArray[np.uint8], concept: ConceptPrompt) -> dict[str, Any]:
-        """Return what the processor makes of the answer, best first, and probabilities of masks."""
-        boxes = [[b.x_min, b.y_min, b.x_max, b.y_max] for b in _boxes(concept)]
-        labels = [1] * len(concept.positive_boxes) + [0] * len(concept.negative_boxes)
-        exemplars = {"input_boxes": [boxes], "input_boxes_labels": [labels]} if boxes else {}
-        inputs = self.processor(
-            images=pixels, text=concept.text or None, return_tensors="pt", **exemplars
-        )
-        size = tuple(pixels.shape[:2])
-        with torch.inference_mode():
-            output = self.detector(**inputs)
-        threshold = 0.5 if concept.score_threshold is None else concept.score_threshold
-        (found,) = self.processor.post_process_instance_segmentation(
-            output, threshold=threshold, target_sizes=[size]
-        )
-        scores = (output.pred_logits.sigmoid() * output.presence_logits.sigmoid())[0]
-        probabilities = functional.interpolate(
-            output.pred_masks.sigmoid(), size, mode="bilinear", align_corners=False
-        )[0, scores > threshold]
-        order = found["scores"].argsort(descending=True, stable=True)
-        return {
-            "scores": found["scores"][order].numpy(),
-            "boxes": found["boxes"][order].numpy(),
-            "masks": found["masks"][order].numpy().astype(bool),
-            "probabilities": probabilities[order].numpy(),
-        }
-
-    def decode(
-        self, pixels: NDArray[np.uint8], prompts: ObjectPrompts, *, multimask: bool
-    ) -> tuple[torch.Tensor, NDArray[np.bool_], NDArray[np.float32]]:
-        """Return low-resolution logits, full-size masks and predicted IoUs."""
-        arguments: dict[str, Any] = {}
-        if len(prompts.points):
-            arguments["input_points"] = [[prompts.points.tolist()]]
-            arguments["input_labels"] = [[prompts.point_labels.astype(int).tolist()]]
-        if prompts.box is not None:
-            box = prompts.box
-            arguments["input_boxes"] = [[[box.x_min, box.y_min, box.x_max, box.y_max]]]
-        inputs = self.tracker_processor(images=pixels, return_tensors="pt", **arguments)
-        sizes = inputs.pop("original_sizes")
-        masks = {}
-        if isinstance(prompts.mask, MaskLogits):
-            masks["input_masks"] = torch.from_numpy(prompts.mask.values)[None, None]
-        with torch.inference_mode():
-            output = self.tracker(**inputs, **masks, multimask_output=multimask)
-        (full,) = self.tracker_processor.post_process_masks(output.pred_masks, sizes)
-        return output.pred_masks[0, 0], full[0].numpy(), output.iou_scores[0, 0].numpy()
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +49,6 @@ def upstream(small_sam3: Path) -> Upstream:
 def scene(request: pytest.FixtureRequest) -> Scene:
     width, height = request.param
     return draw_scene(np.random.default_rng(11), width=width, height=height, kinds=KINDS)
-
-
-def _boxes(concept: ConceptPrompt) -> tuple[Box, ...]:
-    return (*concept.positive_boxes, *concept.negative_boxes)
 
 
 def size_of(scene: Scene) -> ImageSize:
@@ -156,20 +79,7 @@ def test_concepts_are_answered_as_upstream(
     assert len(ours) == len(theirs["scores"])
     if concept.score_threshold == EVERYTHING:
         assert len(ours) == engine._network.detector.config.detr_decoder_config.num_queries
-    extent = [size.width_px, size.height_px] * 2
-    for number, instance in enumerate(ours):
-        assert instance.score == pytest.approx(theirs["scores"][number], abs=1e-5)
-        box = instance.box
-        np.testing.assert_allclose(
-            [box.x_min, box.y_min, box.x_max, box.y_max],
-            np.clip(theirs["boxes"][number], 0, extent),
-            atol=1e-2,
-        )
-        assert_same(
-            instance.logits.to_bitmap(size),
-            theirs["masks"][number],
-            theirs["probabilities"][number] - 0.5,
-        )
+    assert_same_instances(ours, theirs, size)
 
 
 def test_the_default_threshold_is_upstreams():
@@ -203,13 +113,25 @@ def test_visual_prompts_are_answered_as_upstream(
     (ours,) = engine.decode(embedding, [prompts], multimask=multimask)
     logits, masks, scores = upstream.decode(scene.pixels, prompts, multimask=multimask)
     assert len(ours.candidates) == len(scores) == (3 if multimask else 1)
-    full = functional.interpolate(
-        logits[None], masks.shape[-2:], mode="bilinear", align_corners=False
-    )[0].numpy()
-    for number, candidate in enumerate(ours.candidates):
-        np.testing.assert_allclose(candidate.logits.values, logits[number], atol=1e-3)
-        assert candidate.predicted_iou == pytest.approx(scores[number], abs=1e-5)
-        assert_same(candidate.logits.to_bitmap(size), masks[number], full[number])
+    assert_same_candidates(ours, logits, masks, scores, size)
+
+
+def test_upstream_adds_the_sign_of_no_memory_where_nobody_reads_it(
+    upstream: Upstream, scene: Scene
+):
+    """Once this fails, `Upstream.levels` has nothing to add any more."""
+    point = {"input_points": [[[[60.0, 50.0]]]], "input_labels": [[[1]]]}
+    inputs = upstream.tracker_processor(images=scene.pixels, return_tensors="pt", **point)
+    del inputs["original_sizes"]
+    pixels = inputs["pixel_values"]
+    said = {name: inputs[name] for name in ("input_points", "input_labels")}
+    with torch.inference_mode():
+        as_it_is = upstream.tracker(pixel_values=pixels, **said).pred_masks
+        without = upstream.tracker.get_image_embeddings(pixels)
+        without_it = upstream.tracker(image_embeddings=without, **said).pred_masks
+        with_it = upstream.tracker(image_embeddings=upstream.levels(pixels), **said).pred_masks
+    torch.testing.assert_close(as_it_is, without_it)
+    assert (as_it_is - with_it).abs().max() > 1e-2
 
 
 def test_a_detected_mask_is_refined_as_upstream(
@@ -237,11 +159,3 @@ def visual(case: Any, upstream: Upstream, scene: Scene) -> ObjectPrompts:
         corners = np.array(shares) * np.tile(extent, 2)
         box = Box(*(float(corner) for corner in corners))
     return ObjectPrompts(1, points * extent, np.array(labels, dtype=bool), box, mask)
-
-
-def assert_same(
-    ours: NDArray[np.bool_], theirs: NDArray[np.bool_], margin: NDArray[np.float32]
-) -> None:
-    differing = ours != theirs
-    assert np.abs(margin[differing]).max(initial=0.0) < ROUNDING
-    assert differing.mean() < ROUNDING

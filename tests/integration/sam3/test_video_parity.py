@@ -58,8 +58,9 @@ def recalling(tracker_model: Any) -> Iterator[list[Recalled]]:
     noted: list[Recalled] = []
 
     def note(_module: object, _positional: object, given: dict[str, Any]) -> None:
-        tensors = (given[name].clone() for name in ("memory", "memory_posision_embeddings"))
-        noted.append(Recalled(*tensors, given["num_object_pointer_tokens"]))
+        memory, positions = given["memory"], given["memory_posision_embeddings"]
+        pointer_tokens = given["num_object_pointer_tokens"]
+        noted.append(Recalled(memory.clone(), positions.clone(), pointer_tokens))
 
     hook = tracker_model.memory_attention.register_forward_pre_hook(note, with_kwargs=True)
     try:

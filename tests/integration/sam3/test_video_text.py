@@ -172,7 +172,7 @@ def test_every_instance_is_found_and_followed(channel):
     frames = track(channel, [scene.pixels for scene in clip], text("green triangle"))
     ids = {one.mask.object_id for one in frames[0].masks}
     assert len(ids) == 3
-    which = {}
+    which: dict[int, int] = {}
     for scene, frame in zip(clip, frames, strict=True):
         assert {one.mask.object_id for one in frame.masks} == ids
         for one in frame.masks:
@@ -315,7 +315,9 @@ def test_a_resumed_session_looks_for_its_texts_again(channel, pictures, clip, ne
     data = [encoded(one) for one in pictures]
     shown(stream, 0, data[0], text("red disc", object_id=7))
     (before,) = shown(stream, 1, data[1]).frame_result.masks
-    exported = stream.ask(sequence=50, control=realtime_pb2.SessionControl(export_seed={}))
+    exported = stream.ask(
+        sequence=50, control=realtime_pb2.SessionControl(export_seed=realtime_pb2.ExportSeed())
+    )
     stream.cancel()
 
     resumed = Stream(channel)

@@ -231,6 +231,7 @@ def test_points_refine_one_of_the_instances(channel: grpc.Channel) -> None:
         assert (one.object_id, one.text) == (other.object_id, other.text)
         assert one.score == other.score
         assert (one.mask == other.mask) == (number != at)
+    assert covered(scene, after) == covered(scene, before), "drawn anew, it is the same shape"
 
 
 def test_an_object_of_its_own_stands_beside_a_text(channel: grpc.Channel) -> None:
@@ -243,6 +244,7 @@ def test_an_object_of_its_own_stands_beside_a_text(channel: grpc.Channel) -> Non
         ("red square", 2),
         ("", 7),
     ]
+    assert covered(scene, masks)[2] == 1, "what the box holds"
     assert masks[2].score_kind == mask_pb2.SCORE_KIND_PREDICTED_IOU
 
 
@@ -266,6 +268,7 @@ def test_visual_prompts_alone_need_no_text(channel: grpc.Channel) -> None:
     assert [one.model for one in response.info.models] == [SHAPES]
     assert [mask.score_kind for mask in response.masks] == [mask_pb2.SCORE_KIND_PREDICTED_IOU] * 2
     assert all(mask.text == "" for mask in response.masks)
+    assert covered(scene, response.masks) == [1, 0]
     by_default = segment(channel, about(scene, box))
     assert [one.model for one in by_default.info.models] == [NANO]
 
