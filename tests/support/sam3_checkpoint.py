@@ -1,11 +1,10 @@
 """The SAM 3 test checkpoint: the real classes in a small configuration, trained on shapes.
 
 The weights (`data/sam3_shapes.safetensors`, float16) know the concepts of `sam3_scenes`; how well
-is measured on questions drawn by chance (`sam3_drawn_questions`). `sam3_training` made them, in an
-hour and a half of two cores: sight for 800 steps, answers for 1,200, both together for 1,500 of 24
-scenes and 2,300 of 48, masks for 500 and, with the queries, for 1,300; the tracker for 450 steps on
-features of an earlier state and 350 on the last. What the tracker draws on single images from
-clicks and boxes is rough (mean IoU 0.35); objects that it has seen once it follows well (0.90).
+is measured on questions drawn by chance (`sam3_drawn_questions`). `sam3_training` made them, in two
+hours of two cores: sight for 800 steps, answers for 1,200, both together for 1,500 of 24 scenes and
+2,300 of 48, masks for 500 and, with the queries, for 1,300; then the tracker: prompts for 1,800
+steps, following for 600, prompts for 700 more, following for 300 more.
 
 `write` makes the folder that `transformers` loads: one `Sam3VideoModel`, from which `Sam3Model`,
 `Sam3TrackerModel` and `Sam3TrackerVideoModel` load too, as from the published checkpoint.
