@@ -98,7 +98,7 @@ def _scale(layer: Any, by: torch.Tensor) -> None:
     layer.bias.mul_(by)
 
 
-def begin(video: Any) -> None:
+def begin_following(video: Any) -> None:
     """Begin with attention to memories of the same place."""
     tracker = video.tracker_model
     with torch.no_grad():

@@ -16,10 +16,13 @@ from tests.support.sam3_training import (
     prepare,
     teach_answers,
     teach_following,
+    teach_masks,
+    teach_prompts,
     teach_sight,
+    teach_together,
 )
 
-LEAST_IOU_FOLLOWED = 0.6
+LEAST_IOU = 0.75
 
 
 @pytest.fixture
@@ -53,7 +56,24 @@ def test_what_is_known_is_kept_when_it_is_taught_further(taught: Any) -> None:
     before = accuracy(taught)
     random = np.random.default_rng(5)
     teach_answers(taught, random, steps=40, batch=16, rate=1e-4, save=lambda: None)
+    teach_together(taught, random, steps=10, batch=8, rate=1e-5, save=lambda: None)
     assert accuracy(taught) > before - 0.1
+
+
+@pytest.mark.robustness
+@pytest.mark.parametrize("with_queries", [False, True])
+def test_masks_are_taught_further(
+    taught: Any, capsys: pytest.CaptureFixture[str], with_queries: bool
+) -> None:
+    random = np.random.default_rng(7)
+    teach_masks(taught, random, steps=10, batch=8, rate=1e-5, with_queries=with_queries)
+    assert told(capsys, "masks")[1] > LEAST_IOU
+
+
+@pytest.mark.robustness
+def test_prompts_are_taught_further(taught: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    teach_prompts(taught, np.random.default_rng(8), steps=10, batch=8, rate=1e-5)
+    assert told(capsys, "prompts")[1] > LEAST_IOU
 
 
 @pytest.mark.robustness
@@ -63,4 +83,10 @@ def test_the_tracker_is_taught_further(taught: Any) -> None:
     clips = sam3_tracker_training.draw_clips(random, 16)
     with torch.inference_mode():
         _, ious = sam3_tracker_training.lesson_loss(taught, clips, random)
-    assert min(ious) > LEAST_IOU_FOLLOWED
+    assert min(ious) > LEAST_IOU
+
+
+def told(capsys: pytest.CaptureFixture[str], part: str) -> list[float]:
+    """Return the last means of a part: its loss and what was measured beside it."""
+    line = next(line for line in reversed(capsys.readouterr().out.splitlines()) if part in line)
+    return [float(mean) for mean in line.partition(": ")[2].split(" (")[0].split()]

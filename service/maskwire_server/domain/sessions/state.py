@@ -15,14 +15,14 @@ from ..engine import ModelDescription
 from ..errors import ErrorCode, MaskwireError, invalid_field
 from ..executor import BoundedExecutor, Completed
 from ..geometry import ImageSize
-from ..image_access import FrameImage, ImageAccess
+from ..image_access import EncodedImage, FrameImage, ImageAccess
 from ..models import ModelRegistry, ServedModel
 from ..observer import Observer
 from ..prompts import Prompt
 from ..segmentation import Caller, InlineImage
-from ..tracked_masks import ObjectHistory, TrackedMask
 from ..tracking import ObjectTracker, TrackingEngine, TrackingLimits
-from .answers import Sightings, make_masks
+from .answering import Answering
+from .answers import Sightings
 from .costs import Answered, Costs, StateLimits
 from .frames import HeldFrame, HeldFrames, check_size, gather
 from .messages import NewFrame, NewPrompts, SessionConfig, Snapshot
@@ -57,9 +57,7 @@ class SessionState:
         self._observer = observer
         self._decoder = images.decoder_of(caller)
         self._reader = PromptReader(model, models, pixels, self._decoder, limits)
-        self._history = ObjectHistory(config.postprocess)
-        # Objects that the model gave up, until an answer has shown that they are gone.
-        self._given_up: set[int] = set()
+        self._answering = Answering(config, model.description.name, pixels, observer)
         self._seeds = SeedKeeper()
         self._frames = HeldFrames(limits.held_frames + 1)
         self._tracker: ObjectTracker | None = None
@@ -67,7 +65,6 @@ class SessionState:
         self._size: ImageSize | None = None
         self._next_number = 0
         self._next_object_id = 1
-        self._answers_skipped = 0
         self.is_paused = False
 
     @property
@@ -89,7 +86,7 @@ class SessionState:
     def size_bytes(self) -> int:
         """Memory that the session holds for its objects and frames."""
         tracker = 0 if self._tracker is None else self._tracker.size_bytes
-        return tracker + self._history.size_bytes + self._seeds.size_bytes
+        return tracker + self._answering.size_bytes + self._seeds.size_bytes
 
     async def read(self, frame: NewFrame) -> FrameImage:
         """Read a frame's image; may run while an earlier request is being carried out.
@@ -121,15 +118,8 @@ class SessionState:
         """
         if self.is_paused:
             raise MaskwireError(ErrorCode.SESSION_STATE, "frame.prompts: the session is paused")
-        self._frames.check_new(frame.frame_id)
-        self._reader.check(frame.prompts, "frame.prompts")
-        image = await (reading or self.read(frame))
-        check_size(image.size, self._size)
-        said = await self._read(frame.prompts, image.size)
+        image, said, encoded = await self._arrived(frame, reading)
         objects = said.objects
-        encoded = await self._images.encode_frame(
-            image, self._model, self._caller, keep=self._next_number == 0
-        )
         costs = Costs(received_s, encode_s=encoded.encode_s)
         costs.queue_s = 0.0 if image.is_cached else encoded.queue_s
         tracker = await self._tracker_for(image.size)
@@ -151,7 +141,7 @@ class SessionState:
             tracked = tracker.advance(number, encoded.embedding)
             self._next_number += 1
             self._frames.add(held)
-            self._given_up.update(set(known) - set(tracker.object_ids))
+            self._answering.give_up(set(known) - set(tracker.object_ids))
             found = seek(tracker, said, self._new_id)
             prompted = tracker.prompt(number, objects, multimask=multimask) if objects else ()
             return Sightings((*tracked, *found), tuple(prompted))
@@ -159,10 +149,7 @@ class SessionState:
         seen = await self._on_device(follow, costs, "track", len(known))
         self._note(held, seen)
         must_answer = must_answer or bool(frame.prompts)
-        masks = await self._sampled(seen, image.size, costs, must_answer)
-        if masks is not None:
-            self._history.forget(self._given_up)
-            self._given_up.clear()
+        masks = await self._answering.sampled(seen, image.size, costs, must_answer=must_answer)
         return Answered(held, masks, costs.processed(self.model, held.info, image))
 
     async def prompt(self, request: NewPrompts, received_s: float) -> Answered:
@@ -202,7 +189,7 @@ class SessionState:
         seen = await self._on_device(correct, costs, "prompt", len(objects))
         held.said |= {one.object_id: one for one in objects}
         self._note(held, seen)
-        masks = await self._finish(seen, size, costs, on_change_only=False)
+        masks = await self._answering.finish(seen, size, costs)
         return Answered(held, masks, costs.processed(self.model, held.info, None))
 
     async def remove(self, object_ids: Sequence[int]) -> None:
@@ -214,7 +201,7 @@ class SessionState:
         tracker = self._known(object_ids)
         if tracker is not None:
             await self._model.run(lambda: tracker.remove(object_ids), is_refusable=False)
-        self._history.forget(object_ids)
+        self._answering.forget(object_ids)
         self._seeds.forget(object_ids)
         self._frames.forget(object_ids)
 
@@ -242,8 +229,7 @@ class SessionState:
     async def reset(self) -> None:
         """Forget all objects and frames; ids go on, so that none ever means two things."""
         self._size, self._next_number = None, 0
-        self._history.clear()
-        self._given_up.clear()
+        self._answering.clear()
         self._seeds.clear()
         self._frames.clear()
         if self._asked_for_tracker:
@@ -298,7 +284,21 @@ class SessionState:
                 raise
             raise refused(error.message) from error
         for one in snapshot.objects:
-            self._history.resume(one.object_id, is_visible=one.is_visible)
+            self._answering.resume(one.object_id, is_visible=one.is_visible)
+
+    async def _arrived(
+        self, frame: NewFrame, reading: asyncio.Task[FrameImage] | None
+    ) -> tuple[FrameImage, Said, EncodedImage]:
+        """Read and encode a frame and the prompts on it; the session stays as it is."""
+        self._frames.check_new(frame.frame_id)
+        self._reader.check(frame.prompts, "frame.prompts")
+        image = await (reading or self.read(frame))
+        check_size(image.size, self._size)
+        said = await self._read(frame.prompts, image.size)
+        encoded = await self._images.encode_frame(
+            image, self._model, self._caller, keep=self._next_number == 0
+        )
+        return image, said, encoded
 
     async def _restore(self, frame: SeenFrame) -> None:
         size = frame.size
@@ -359,8 +359,8 @@ class SessionState:
         return self._tracker
 
     def _note(self, held: HeldFrame, seen: Sightings) -> None:
-        self._seeds.forget(self._given_up)
-        self._frames.forget(self._given_up)
+        self._seeds.forget(self._answering.given_up)
+        self._frames.forget(self._answering.given_up)
         self._seeds.note(held.number, held.data, seen.merged())
 
     async def _on_device(
@@ -373,30 +373,4 @@ class SessionState:
         self._observer.stage_finished(stage, name, done.run_s, done.ended_s)
         if objects:
             self._observer.batch_decoded(name, objects)
-        return done.value
-
-    async def _sampled(
-        self, seen: Sightings, size: ImageSize, costs: Costs, must_answer: bool
-    ) -> tuple[TrackedMask, ...] | None:
-        self._answers_skipped += 1
-        sampling = self._config.sampling
-        if not must_answer and self._answers_skipped < sampling.every_nth_frame:
-            return None
-        only = sampling.on_change_only and not must_answer
-        masks = await self._finish(seen, size, costs, on_change_only=only)
-        self._answers_skipped = 0
-        return masks
-
-    async def _finish(
-        self, seen: Sightings, size: ImageSize, costs: Costs, *, on_change_only: bool
-    ) -> tuple[TrackedMask, ...] | None:
-        done = await self._pixels.run(
-            lambda: make_masks(
-                seen, size, self._config, self._history, on_change_only=on_change_only
-            ),
-            is_refusable=False,
-        )
-        costs.queue_s += done.queue_s
-        costs.postprocess_s += done.run_s
-        self._observer.stage_finished("postprocess", self._model.description.name, done.run_s)
         return done.value

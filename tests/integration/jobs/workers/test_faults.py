@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.robustness.seeds import fault_seed
-from tests.support.job_worker_faults import FAULTS, Arena, Tally, examine, lease_s_of
+from tests.support.job_worker_arena import Arena, Tally, examine
+from tests.support.job_worker_faults import FAULTS, lease_s_of
 from tests.support.job_worker_world import Place, job_world, sqlite_place
 from tests.support.nats_process import NatsServer, nats_process, nats_program
 
