@@ -1,7 +1,7 @@
 """The SAM 3 test checkpoint: the real classes in a small configuration, trained on shapes.
 
 The weights (`data/sam3_shapes.safetensors`, float16) know the concepts of `sam3_scenes`; how well
-is measured on questions drawn by chance (`sam3_drawn_questions`). `sam3_training` made them, in two
+is measured on questions drawn by chance (`sam3_drawn_questions`). `sam3_train` made them, in two
 hours of two cores: sight for 800 steps, answers for 1,200, both together for 1,500 of 24 scenes and
 2,300 of 48, masks for 500 and, with the queries, for 1,300; then the tracker: prompts for 1,800
 steps, following for 600, prompts for 700 more, following for 300 more.
