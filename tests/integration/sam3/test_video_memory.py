@@ -11,6 +11,7 @@ import pytest
 from maskwire_server.domain.concept_tracking import SoughtConcept
 from maskwire_server.domain.engine import ModelSpecification
 from maskwire_server.domain.geometry import ImageSize
+from maskwire_server.domain.prompts import ObjectPrompts
 from maskwire_server.domain.tracking import TrackingLimits
 from maskwire_server.engines.sam3 import Sam3Engine, Sam3EngineFactory
 from maskwire_server.engines.sam3.tracker import Sam3Tracker
@@ -34,6 +35,28 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sam3Engine]:
 
 def test_what_is_kept_is_bounded(engine: Sam3Engine):
     followed(engine, 60)
+
+
+def test_of_earlier_frames_only_what_prompts_read_is_held(engine: Sam3Engine):
+    held_frames = 3
+    clip = draw_clip(np.random.default_rng(4), held_frames + 3, width=200, height=160, speed=5.0)
+    tracker = engine.new_tracker(SIZE, TrackingLimits(MAX_OBJECTS, held_frames))
+    sizes = []
+    for frame, scene in enumerate(clip):
+        embedding = engine.encode(scene.pixels)
+        tracker.advance(frame, embedding)
+        sizes.append(tracker.size_bytes)
+    own = sum(level.untyped_storage().nbytes() for level in embedding.tracker_levels)
+    assert own < 0.4 * embedding.size_bytes
+    expected = [embedding.size_bytes + min(frame, held_frames) * own for frame in range(len(clip))]
+    assert sizes == expected
+    point = np.array([[100.0, 80.0]], np.float32)
+    click = ObjectPrompts(1, point, np.array([True]), None, None)
+    oldest = len(clip) - 1 - held_frames
+    (answer,) = tracker.prompt(oldest, [click], multimask=True)
+    (alone,) = engine.decode(engine.encode(clip[oldest].pixels), [click], multimask=True)
+    for one, other in zip(answer.candidates, alone.candidates, strict=True):
+        np.testing.assert_allclose(one.logits.values, other.logits.values, atol=1e-4)
 
 
 @pytest.mark.robustness

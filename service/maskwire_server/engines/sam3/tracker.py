@@ -119,6 +119,8 @@ class Sam3Tracker(ConceptTracker):
             raise ValueError(f"frame {frame} does not come after frame {self._latest}")
         with self._computing():
             self._features.add(frame, embedding)
+            if self._embeddings:  # concepts are looked for in the latest frame only
+                self._embeddings[self._latest] = self._embeddings[self._latest].without_concepts()
             self._embeddings[frame] = embedding
             while len(self._embeddings) > self._limits.held_frames + 1:
                 del self._embeddings[next(iter(self._embeddings))]
