@@ -7,6 +7,7 @@ only there, as places for other widths or memory that is held twice, goes wrong 
 from __future__ import annotations
 
 import resource
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -42,7 +43,7 @@ Value = TypeVar("Value")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     from transformers import Sam3VideoConfig, Sam3VideoModel
 
     configuration = Sam3VideoConfig(architectures=["Sam3VideoModel"])
@@ -50,7 +51,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = Sam3VideoModel(configuration)
     randomise_zeros(model)
     folder = tmp_path_factory.mktemp("sam3-published")
-    return write_published(folder, model.state_dict(), configuration)
+    write_published(folder, model.state_dict(), configuration)
+    del model
+    yield folder
+    shutil.rmtree(folder)  # pytest would keep it for the next runs
 
 
 @pytest.fixture(scope="module")
