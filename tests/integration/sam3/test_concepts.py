@@ -23,13 +23,6 @@ ROUNDING = 1e-5
 KINDS = (("red", "disc"), ("blue", "square"), ("green", "triangle"))
 
 
-@pytest.fixture(scope="module")
-def engine(small_sam3: Path) -> Iterator[Sam3Engine]:
-    loaded = Sam3EngineFactory().load(ModelSpecification("own", "sam3", small_sam3, device="cpu"))
-    yield loaded
-    loaded.close()
-
-
 @pytest.fixture
 def runs(engine: Sam3Engine) -> Iterator[list[object]]:
     """Note every run of the vision encoder."""

@@ -6,7 +6,6 @@ for both. Pixels may differ only where upstream's value is within rounding of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,10 @@ import pytest
 import torch
 
 from maskwire_server.domain.concepts import ConceptPrompt
-from maskwire_server.domain.engine import ModelSpecification
 from maskwire_server.domain.geometry import Box, ImageSize
 from maskwire_server.domain.logits import MaskLogits
 from maskwire_server.domain.prompts import ObjectPrompts
-from maskwire_server.engines.sam3 import Sam3Engine, Sam3EngineFactory
+from maskwire_server.engines.sam3 import Sam3Engine
 from maskwire_server.engines.sam3.detection import DEFAULT_SCORE_THRESHOLD
 from tests.support.sam3_scenes import Scene, draw_scene
 from tests.support.sam3_upstream import (
@@ -31,13 +29,6 @@ from tests.support.sam3_upstream import (
 KINDS = (("red", "disc"), ("red", "disc"), ("blue", "square"), ("green", "triangle"))
 # Every query of the network answers at this threshold, so that all of its masks are compared.
 EVERYTHING = 0.0
-
-
-@pytest.fixture(scope="module")
-def engine(small_sam3: Path) -> Iterator[Sam3Engine]:
-    loaded = Sam3EngineFactory().load(ModelSpecification("own", "sam3", small_sam3, device="cpu"))
-    yield loaded
-    loaded.close()
 
 
 @pytest.fixture(scope="module")

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
 
-from maskwire_server.domain.engine import ModelSpecification
 from maskwire_server.domain.geometry import Box, ImageSize
 from maskwire_server.domain.prompts import ObjectPrompts
-from maskwire_server.engines.sam3 import Sam3Engine, Sam3EngineFactory
+from maskwire_server.engines.sam3 import Sam3Engine
 from tests.support.sam3_scenes import Scene, answers, draw_scene, some_kinds
 
 # Written down before the network was asked.
 SEED, COUNT, LEAST_SHARE_RIGHT = 20_261_122, 60, 0.9
 SIZE = ImageSize(width_px=200, height_px=160)
 NO_POINTS, NO_LABELS = np.zeros((0, 2), np.float32), np.zeros(0, np.bool_)
-
-
-@pytest.fixture(scope="module")
-def engine(small_sam3: Path) -> Iterator[Sam3Engine]:
-    loaded = Sam3EngineFactory().load(ModelSpecification("own", "sam3", small_sam3, device="cpu"))
-    yield loaded
-    loaded.close()
 
 
 @pytest.fixture(scope="module")
