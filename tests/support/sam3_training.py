@@ -180,6 +180,31 @@ class Seen:
         return seen
 
 
+class _Questions:
+    """Asks about scenes, all with an exemplar or all without, and judges the answers."""
+
+    def __init__(self, detector: Any, random: np.random.Generator) -> None:
+        self.hearing = Hearing()
+        self._detector = detector
+        self._random = random
+        self._ids, self._mask = spelled()
+
+    def __call__(
+        self, pupils: list[Pupil], features: torch.Tensor
+    ) -> tuple[torch.Tensor, float, float]:
+        """Return the loss, and the share answered rightly of texts or else of exemplars."""
+        random, mask = self._random, self._mask
+        exemplars = random.random() < _EXEMPLARS_SHARE
+        given = lesson([ask(random, one.scene, exemplars=exemplars) for one in pupils], pupils)
+        encoded = self._detector.get_text_features(input_ids=self._ids, attention_mask=mask)
+        texts = encoded.pooler_output
+        said = listen(self._detector, features, given, texts, mask)
+        matched = assigned(said, given)
+        loss = answer_loss(said, given, matched) + self.hearing(said, pupils, given, texts, mask)
+        right = float(np.mean(rightly_answered(said, given, matched)))
+        return (loss, np.nan, right) if exemplars else (loss, right, np.nan)
+
+
 def teach_answers(
     video: Any, random: np.random.Generator, *, steps: int, batch: int, rate: float, save: Any
 ) -> None:
@@ -190,26 +215,17 @@ def teach_answers(
         for name, parameter in detector.named_parameters()
         if not name.startswith(("vision_encoder", "mask_decoder"))
     ]
-    hearing = Hearing()
-    parameters += hearing.parameters()
+    questions = _Questions(detector, random)
+    parameters += questions.hearing.parameters()
     seen = Seen(video, random, 2000)
     coarse = detector.vision_encoder.neck.fpn_layers[2]
-    ids, mask = spelled()
     for step, learn in taught(parameters, steps, rate, "answers"):
         if step % _RENEWED_EVERY == 0:
             seen.renew(4 * _RENEWED_EVERY)
         pupils, tokens = seen.some(batch)
         with torch.no_grad():
             features = coarse(tokens)
-        exemplars = random.random() < _EXEMPLARS_SHARE
-        given = lesson([ask(random, one.scene, exemplars=exemplars) for one in pupils], pupils)
-        texts = detector.get_text_features(input_ids=ids, attention_mask=mask).pooler_output
-        said = listen(detector, features, given, texts, mask)
-        matched = assigned(said, given)
-        right = float(np.mean(rightly_answered(said, given, matched)))
-        told = (np.nan, right) if exemplars else (right, np.nan)
-        loss = answer_loss(said, given, matched) + hearing(said, pupils, given, texts, mask)
-        learn(loss, *told)
+        learn(*questions(pupils, features))
         if (step + 1) % (5 * _REPORT_EVERY) == 0:
             print(f"    of unseen: {accuracy(video):.3f}", flush=True)
             save()
@@ -221,29 +237,21 @@ def teach_together(
     """Teach sight and answers further, together."""
     detector = video.detector_model
     vision = detector.vision_encoder
-    sight, hearing = Sight(), Hearing()
+    sight, questions = Sight(), _Questions(detector, random)
     parameters = [
         parameter
         for name, parameter in detector.named_parameters()
         if not name.startswith(("vision_encoder.neck", "mask_decoder"))
     ]
     coarse = vision.neck.fpn_layers[2]
-    parameters += [*coarse.parameters(), *sight.parameters(), *hearing.parameters()]
+    parameters += [*coarse.parameters(), *sight.parameters(), *questions.hearing.parameters()]
     pool = Pool(random, lambda count: [drawn(random) for _ in range(count)], 1500)
-    ids, mask = spelled()
     for step, learn in taught(parameters, steps, rate, "together"):
         pool.renew(batch // 5)
         pupils = pool.some(batch)
         features = coarse(tokens_of(detector, pupils))
         seen, tokens_right = sight(pupils, features)
-        exemplars = random.random() < _EXEMPLARS_SHARE
-        given = lesson([ask(random, one.scene, exemplars=exemplars) for one in pupils], pupils)
-        texts = detector.get_text_features(input_ids=ids, attention_mask=mask).pooler_output
-        said = listen(detector, features, given, texts, mask)
-        matched = assigned(said, given)
-        right = float(np.mean(rightly_answered(said, given, matched)))
-        told = (np.nan, right) if exemplars else (right, np.nan)
-        loss = answer_loss(said, given, matched) + hearing(said, pupils, given, texts, mask)
+        loss, *told = questions(pupils, features)
         learn(loss + 2 * seen, tokens_right, *told)
         if (step + 1) % (5 * _REPORT_EVERY) == 0:
             save()

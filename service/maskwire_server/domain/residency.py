@@ -63,7 +63,7 @@ class WeightResidency:
                     f"models.weight_bytes ({self._budget_bytes}) allows",
                     resource=name,
                 )
-        self._is_resident(name, engine)
+        self._keep(name, engine)
         return engine
 
     def run(self, engine: SegmentationEngine, function: Callable[[], Value]) -> Value:
@@ -79,7 +79,7 @@ class WeightResidency:
             self._make_room(engine.weight_bytes)
             with self._loading(name):
                 engine.load_weights()
-            self._is_resident(name, engine)
+            self._keep(name, engine)
         return function()
 
     @contextmanager
@@ -92,7 +92,7 @@ class WeightResidency:
         finally:
             self._observer.model_loading(name, is_loading=False)
 
-    def _is_resident(self, name: str, engine: SegmentationEngine) -> None:
+    def _keep(self, name: str, engine: SegmentationEngine) -> None:
         self._resident[name] = engine
         self._observer.weights_changed(name, engine.weight_bytes)
 

@@ -24,7 +24,7 @@ from maskwire_server.domain.residency import WeightResidency
 from maskwire_server.engines.checkpoints import specify
 from maskwire_server.engines.registry import load_engine
 from maskwire_server.observability.metrics import Metrics
-from tests.support.metrics_page import scraped
+from tests.support.metrics_page import metrics_page, scraped
 from tests.support.sam2_checkpoints import Sam2Files
 from tests.support.sam3_scenes import CONCEPTS, draw_scene
 from tests.support.server_process import ServerProcess, server_process
@@ -141,6 +141,7 @@ def test_four_models_take_turns_and_answer_as_if_all_were_loaded(
         assert masks(answers(server, asked)) == masks(expected)
         assert scraped(server.metrics_port, LOADS) > 2 * len(models)
         assert 0 < scraped(server.metrics_port, WEIGHTS) <= budget
+        assert f'{LOADING}{{model="{models[0]["name"]}"}} 0.0' in metrics_page(server.metrics_port)
         assert scraped(server.metrics_port, LOADING) == 0
 
 
