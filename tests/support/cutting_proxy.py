@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 class CuttingProxy:
@@ -22,9 +22,8 @@ class CuttingProxy:
         self._host, _, port = target.rpartition(":")
         self._port = int(port)
         self._budgets = list(cut_after_bytes)
-        self._loop = asyncio.new_event_loop()
         self._listening = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
 
     def start(self) -> None:
         self._thread.start()
@@ -34,31 +33,50 @@ class CuttingProxy:
         self._loop.call_soon_threadsafe(self._ending.set)
         self._thread.join()
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_until_complete(self._serve())
-        finally:
-            self._loop.close()
-
     async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self._ending = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        connections: set[asyncio.Task[None]] = set()
+
+        # Not a coroutine function: asyncio's own task for one logs its cancellation as an error.
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if self._ending.is_set():
+                writer.transport.abort()
+                return
+            connection = asyncio.ensure_future(self._forward(reader, writer))
+            connections.add(connection)
+            connection.add_done_callback(connections.discard)
+
+        server = await asyncio.start_server(accept, "127.0.0.1", 0)
         self.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         self._listening.set()
         await self._ending.wait()
         server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for connection in connections:
+            connection.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        there, back = await asyncio.open_connection(self._host, self._port)
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ends = [writer]
+        try:
+            there, back = await asyncio.open_connection(self._host, self._port)
+            ends.append(back)
+            await self._forward_both_ways(reader, writer, there, back)
+        finally:
+            for end in ends:
+                end.transport.abort()
+            for end in ends:
+                # The socket is closed by the loop, later: a loop that ends before leaves it open.
+                with suppress(OSError):
+                    await end.wait_closed()
+
+    async def _forward_both_ways(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        there: asyncio.StreamReader,
+        back: asyncio.StreamWriter,
+    ) -> None:
         budget = self._budgets.pop(0) if self._budgets else None
         passed = 0
 
@@ -82,8 +100,6 @@ class CuttingProxy:
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            for end in (writer, back):
-                end.transport.abort()
 
 
 @contextmanager
