@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
 import socket
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -68,35 +69,29 @@ class ChildProcess:
     async def start(cls, setup: ChildSetup) -> Self:
         """Start a child in a session of its own, with one connection to it.
 
+        One that fails or is cancelled leaves neither a process nor a descriptor behind.
+
         Raises:
             MaskwireError: `WORKER_LOST`: the program cannot be started.
         """
         ours, theirs = socket.socketpair()
         output_end, output_of_child = os.pipe()
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *setup.argv,
-                str(theirs.fileno()),
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output_of_child,
-                stderr=output_of_child,
-            )
-        except OSError as error:
-            ours.close()
-            os.close(output_end)
-            raise MaskwireError(
-                ErrorCode.WORKER_LOST, f"no child can be started: {error.strerror}"
-            ) from error
-        finally:
-            theirs.close()
-            os.close(output_of_child)
-        output = await _Output.of_pipe(output_end, process.pid)
-        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_READ_AHEAD_BYTES)
-        child = cls(process, reader, writer, output, setup.max_body_bytes)
-        limits = {"memory_bytes": setup.memory_bytes, "max_body_bytes": setup.max_body_bytes}
-        await child.send(Frame(frames.START, limits, setup.configuration))
+        output_pipe = os.fdopen(output_end, "rb", 0)
+        async with AsyncExitStack() as undoing:
+            undoing.callback(ours.close)
+            undoing.callback(output_pipe.close)
+            with theirs, os.fdopen(output_of_child, "wb", 0) as output_of_child_pipe:
+                process = await _spawn(setup.argv, theirs, output_of_child_pipe)
+            undoing.push_async_callback(_end, process)
+            output = await _Output.of_pipe(output_pipe, process.pid)
+            undoing.push_async_callback(output.close)
+            reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_READ_AHEAD_BYTES)
+            child = cls(process, reader, writer, output, setup.max_body_bytes)
+            undoing.pop_all()
+            undoing.push_async_callback(child.kill)
+            limits = {"memory_bytes": setup.memory_bytes, "max_body_bytes": setup.max_body_bytes}
+            await child.send(Frame(frames.START, limits, setup.configuration))
+            undoing.pop_all()
         return child
 
     @property
@@ -138,28 +133,40 @@ class ChildProcess:
         """Let a child that has nothing to do tidy up and end; kill it if it takes too long."""
         if self._writer.can_write_eof():
             self._writer.write_eof()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_TIDY_UP_S):
-                await self._process.wait()
-        await self.kill()
+        await self._ended_within(_TIDY_UP_S)
+
+    async def ended(self) -> str:
+        """Wait for a child that closed its connection to end, not for long; else kill it."""
+        return await self._ended_within(1.0)
 
     async def kill(self) -> str:
-        """End the child and what it started, at once; return how it ended: a signal or a code."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+        """End the child and what it started, at once; return how it ended: a signal or a code.
+
+        It is done whole also where the caller is cancelled meanwhile.
+        """
+        killing = asyncio.ensure_future(self._kill())
+        try:
+            return await asyncio.shield(killing)
+        finally:
+            await asyncio.wait({killing})
+
+    async def _ended_within(self, seconds: float) -> str:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._process.wait()
+        except TimeoutError:
+            pass
+        finally:
+            ending = await self.kill()
+        return ending
+
+    async def _kill(self) -> str:
         self._writer.close()
-        code = await self._process.wait()
+        code = await _end(self._process)
         with suppress(ConnectionError):
             await self._writer.wait_closed()
         await self._output.close()
         return _ending(code)
-
-    async def ended(self) -> str:
-        """Wait for a child that closed its connection to end, not for long; else kill it."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(1.0):
-                await self._process.wait()
-        return await self.kill()
 
 
 class _Output:
@@ -175,12 +182,12 @@ class _Output:
         self._task = asyncio.create_task(self._read(), name=f"output-{pid}")
 
     @classmethod
-    async def of_pipe(cls, descriptor: int, pid: int) -> Self:
+    async def of_pipe(cls, pipe: io.FileIO, pid: int) -> Self:
         """Read from the end of a pipe."""
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader()
         transport, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)
+            lambda: asyncio.StreamReaderProtocol(reader), pipe
         )
         return cls(transport, reader, pid)
 
@@ -210,6 +217,32 @@ class _Output:
             if line:
                 self.lines.append(line[:_LINE_CHARACTERS])
                 _log.debug("output of a child", child=self._pid, line=line)
+
+
+async def _spawn(
+    argv: Sequence[str], connection: socket.socket, output: io.FileIO
+) -> asyncio.subprocess.Process:
+    try:
+        return await asyncio.create_subprocess_exec(
+            *argv,
+            str(connection.fileno()),
+            pass_fds=(connection.fileno(),),
+            start_new_session=True,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    except OSError as error:
+        raise MaskwireError(
+            ErrorCode.WORKER_LOST, f"no child can be started: {error.strerror}"
+        ) from error
+
+
+async def _end(process: asyncio.subprocess.Process) -> int:
+    """Kill a child and what it started, and return its exit code."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return await process.wait()
 
 
 def _ending(code: int) -> str:
