@@ -1,6 +1,6 @@
 """The parts of a Grafana dashboard, typed, and the JSON that Grafana reads.
 
-What the dashboards show is in `dashboards.py`.
+What the dashboards show is in `boards/`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""What each dashboard shows; `python -m deploy.grafana.dashboards` writes them."""
