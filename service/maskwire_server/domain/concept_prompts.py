@@ -94,9 +94,12 @@ def read_concepts(prompts: Sequence[Prompt], size: ImageSize) -> ConceptRequest:
     """
     texts = [(one, one.content) for one in prompts if isinstance(one.content, TextPrompt)]
     known = _checked_ids(texts)
-    concepts = [_concept(text, one.object_id, prompts, size) for one, text in texts]
+    concepts = [
+        _concept(text, f"{one.field}.text.text", one.object_id, prompts, size)
+        for one, text in texts
+    ]
     if not concepts:
-        concepts = [_concept(TextPrompt(""), None, prompts, size)]
+        concepts = [_concept(TextPrompt(""), "prompts", None, prompts, size)]
     refining: list[Prompt] = []
     objects: list[Prompt] = []
     for one in prompts:
@@ -219,7 +222,7 @@ def _checked_ids(texts: Sequence[tuple[Prompt, TextPrompt]]) -> set[int]:
 
 
 def _concept(
-    text: TextPrompt, object_id: int | None, prompts: Sequence[Prompt], size: ImageSize
+    text: TextPrompt, field: str, object_id: int | None, prompts: Sequence[Prompt], size: ImageSize
 ) -> Concept:
     """Return a text with its exemplars: boxes of its own id, and those without one."""
     positive: list[Box] = []
@@ -230,7 +233,7 @@ def _concept(
             (positive if one.content.is_positive else negative).append(box)
     if not text.text and not positive:
         raise invalid_field("prompts", "negative boxes need a text or a positive box beside them")
-    prompt = ConceptPrompt(text.text, tuple(positive), tuple(negative), text.score_threshold)
+    prompt = ConceptPrompt(text.text, tuple(positive), tuple(negative), text.score_threshold, field)
     return Concept(prompt, object_id)
 
 

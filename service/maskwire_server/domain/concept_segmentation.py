@@ -38,6 +38,9 @@ _FIRST_UNUSED_ID = 1 << 31
 _MAX_INSTANCES = 512
 """Most instances of a request, the best of all its concepts: bounds the memory of their masks."""
 
+_CONCEPTS_AT_ONCE = 8
+"""Most concepts that are asked for together, before the best instances are kept: bounds it too."""
+
 
 @dataclass(frozen=True, slots=True)
 class PreparedImage:
@@ -125,9 +128,12 @@ class ConceptSegmentation:
 
         def detect() -> list[list[DetectedInstance]]:
             found: list[list[DetectedInstance]] = []
-            for concept in wanted:
-                (instances,) = engine.detect(encoded.embedding, [concept])
-                found.append([_enlarged(one, seen, size) for one in instances])
+            for start in range(0, len(wanted), _CONCEPTS_AT_ONCE):
+                together = wanted[start : start + _CONCEPTS_AT_ONCE]
+                found += [
+                    [_enlarged(one, seen, size) for one in instances]
+                    for instances in engine.detect(encoded.embedding, together)
+                ]
                 _keep_best(found, _MAX_INSTANCES)
             return found
 

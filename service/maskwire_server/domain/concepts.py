@@ -25,12 +25,14 @@ class ConceptPrompt:
         positive_boxes: Boxes around exemplars, in the image frame, clipped to it.
         negative_boxes: Boxes around what is not wanted, in the same frame.
         score_threshold: Least confidence of an instance, 0 to 1; None means the model's default.
+        field: Path of the text in the request, for error messages.
     """
 
     text: str
     positive_boxes: tuple[Box, ...] = ()
     negative_boxes: tuple[Box, ...] = ()
     score_threshold: float | None = None
+    field: str = "text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,5 +73,6 @@ class ConceptEngine(SegmentationEngine):
             For each concept its instances of at least its threshold, best first.
 
         Raises:
-            MaskwireError: `MODEL_UNAVAILABLE` where the device fails.
+            MaskwireError: `INVALID_ARGUMENT`, naming its `field`, for a text that is longer than
+                the model reads; `MODEL_UNAVAILABLE` where the device fails.
         """

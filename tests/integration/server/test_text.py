@@ -318,6 +318,7 @@ def test_the_second_question_runs_no_vision_encoder(
         ([text("disc", 1.5)], "prompts[0].text.score_threshold"),
         ([text("a" * 1025)], "prompts[0].text.text"),
         ([text(" ")], "prompts[0].text.text"),
+        ([text("disc"), text("red disc " * 8)], "prompts[1].text.text"),
         ([text("disc")] * 33, "prompts"),
     ],
 )

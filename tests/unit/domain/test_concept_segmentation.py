@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from maskwire_server.domain import concept_segmentation
-from maskwire_server.domain.engine import ModelDescription
+from maskwire_server.domain.concepts import ConceptPrompt, DetectedInstance
+from maskwire_server.domain.engine import ImageEmbedding, ModelDescription
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
 from maskwire_server.domain.executor import BoundedExecutor
 from maskwire_server.domain.geometry import Box, ImageSize, Point
@@ -354,6 +355,30 @@ async def test_more_instances_than_a_model_takes_at_once_are_drawn_in_turn(make_
     result = await make_service(few).segment(request(*texts, *points), CALLER)
     assert len(result.masks) == 5
     assert [len(objects) for objects in few.decoded] == [2, 1]
+
+
+class Counting(ConceptColourEngine):
+    """Notes how many concepts it is asked for at a time."""
+
+    def __init__(self) -> None:
+        super().__init__("counting")
+        self.together: list[int] = []
+
+    def detect(
+        self, embedding: ImageEmbedding, concepts: Sequence[ConceptPrompt]
+    ) -> list[tuple[DetectedInstance, ...]]:
+        self.together.append(len(concepts))
+        return super().detect(embedding, concepts)
+
+
+async def test_several_texts_are_asked_together_and_many_in_turn(make_service):
+    counting = Counting()
+    texts = [
+        TextPrompt(name) for name in (*COLOURS, "yellow", "red", "green", "blue", "red", "red")
+    ]
+    result = await make_service(counting).segment(request(*texts), CALLER)
+    assert counting.together == [8, 1]
+    assert boxes_of(result) == [LARGE, MIDDLE, SMALL, GREEN, BLUE]
 
 
 async def test_more_objects_beside_a_text_than_a_model_takes_are_refused(make_service):

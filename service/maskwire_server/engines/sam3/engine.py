@@ -154,13 +154,13 @@ class Sam3Engine(ConceptTrackingEngine):
         """Find every instance of each concept; see `ConceptEngine.detect`.
 
         Raises:
-            MaskwireError: `INVALID_ARGUMENT` where a text has more tokens than the network reads;
-                `MODEL_UNAVAILABLE` where the device fails.
+            MaskwireError: `INVALID_ARGUMENT`, naming its `field`, where a text has more tokens than
+                the network reads; `MODEL_UNAVAILABLE` where the device fails.
         """
         embedding = _own(embedding)
         size, levels = embedding.image_size, embedding.detector_levels
         with self._computing():
-            texts = [self._texts.encode(concept.text) for concept in concepts]
+            texts = [self._texts.encode(concept.text, concept.field) for concept in concepts]
             shown = [exemplars(concept, size, self._placement.device) for concept in concepts]
             alone = [text for text, (boxes, _) in zip(texts, shown, strict=True) if boxes is None]
             answers = self._network.detect_texts(levels, alone, self._concepts_at_once)

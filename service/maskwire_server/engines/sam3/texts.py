@@ -46,8 +46,12 @@ class TextEncoder:
         self._length: int = detector.config.text_config.max_position_embeddings
         self._features: OrderedDict[str, TextFeatures] = OrderedDict()
 
-    def encode(self, text: str) -> TextFeatures:
+    def encode(self, text: str, field: str = "text") -> TextFeatures:
         """Return the features of a text; empty means that exemplars alone say what is wanted.
+
+        Args:
+            text: The text.
+            field: Its path in the request, for error messages.
 
         Raises:
             MaskwireError: `INVALID_ARGUMENT` where the text has more tokens than the network reads.
@@ -57,20 +61,20 @@ class TextEncoder:
         if known is not None:
             self._features.move_to_end(text)
             return known
-        features = self._encode(text)
+        features = self._encode(text, field)
         self._features[text] = features
         if len(self._features) > self._kept:
             self._features.popitem(last=False)
         return features
 
-    def _encode(self, text: str) -> TextFeatures:
+    def _encode(self, text: str, field: str) -> TextFeatures:
         tokens = self._tokenizer(
             text, return_tensors="pt", padding="max_length", max_length=self._length
         )
         count = tokens.input_ids.shape[1]
         if count > self._length:
             raise invalid_field(
-                "text",
+                field,
                 f"has {count} tokens, but the model reads at most {self._length}: "
                 "name the concept in a few words",
             )
