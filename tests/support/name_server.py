@@ -48,6 +48,8 @@ class ScriptedNames(BaseResolver):  # type: ignore[misc] # it has no types
 
     hosts: Mapping[str, Host]
     asked: list[str] = field(default_factory=list)
+    waiting: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    """Is released for each lookup of a silent host once its question has come."""
     _turns: dict[tuple[str, int], int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _ended: threading.Event = field(default_factory=threading.Event)
@@ -67,6 +69,8 @@ class ScriptedNames(BaseResolver):  # type: ignore[misc] # it has no types
         kind = request.q.qtype
         name = str(request.q.qname).rstrip(".").lower()
         if self.hosts.get(name, _NOBODY).is_silent:
+            if kind == QTYPE.A:
+                self.waiting.release()
             self._ended.wait()
             return reply
         with self._lock:

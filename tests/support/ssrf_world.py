@@ -106,7 +106,8 @@ async def run(folder: Path) -> list[Outcome]:
             sources = await resources.enter_async_context(made_sources(folder, variant))
             outcomes += await tried("adapter", variant, through_adapter(sources), names, witness)
             if variant == "open":
-                outcomes += [await slow_name(sources, witness), await many_slow(sources, witness)]
+                outcomes.append(await slow_name(sources, names, witness))
+                outcomes.append(await many_slow(sources, names, witness))
         server = await resources.enter_async_context(made_server(folder, witness))
         outcomes += await tried("server", "open", server, names, witness)
     return outcomes
@@ -146,7 +147,7 @@ async def tried(
     return outcomes
 
 
-async def slow_name(sources: RemoteSources, witness: Witness) -> Outcome:
+async def slow_name(sources: RemoteSources, names: ScriptedNames, witness: Witness) -> Outcome:
     """Fetch from a name that is not resolved, and from others meanwhile; tell which end first."""
     trying, ends = through_adapter(sources), list[tuple[str, str]]()
 
@@ -155,17 +156,21 @@ async def slow_name(sources: RemoteSources, witness: Witness) -> Outcome:
 
     witness.forget()
     await asyncio.gather(fetch(SLOW), *[fetch(GOOD) for _ in range(3)])
+    names.waiting.acquire()
     outcomes, messages = [end for end, _ in ends], [message for _, message in ends]
     return Outcome("slow name", "adapter", outcomes, messages, *witness.seen())
 
 
-async def many_slow(sources: RemoteSources, witness: Witness) -> Outcome:
+async def many_slow(sources: RemoteSources, names: ScriptedNames, witness: Witness) -> Outcome:
     """Have a tenant wait for all the names that it may, and give up; who is fetched for then?"""
     slow, other = through_adapter(sources, "slow"), through_adapter(sources, "other")
     good = f"https://{GOOD}/image.png"
     witness.forget()
     waiting = [asyncio.create_task(slow(f"https://{SLOW}/")) for _ in range(FETCHES_OF_A_TENANT)]
     ends = [await other(good)]
+    for _ in waiting:
+        # A lookup that no thread has taken yet would end with its task.
+        await asyncio.to_thread(names.waiting.acquire)
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
