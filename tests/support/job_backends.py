@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from maskwire_server.domain.jobs import machine
 from maskwire_server.domain.jobs.backend import JobBackend
 from maskwire_server.domain.jobs.job import ContentReference, Job, JobEvent, JobKey, JobState
@@ -18,7 +20,17 @@ from maskwire_server.domain.jobs.ledger import JobLedger, JobRules
 from maskwire_server.jobs.sqlite import SqliteJobBackend
 
 LEASE = timedelta(seconds=0.5)
-"""Lease of the backends of tests, which wait for it to pass."""
+"""Lease of backends of tests that wait for it to pass, and that mind not if it passes early."""
+STEADY_LEASE = timedelta(seconds=4)
+"""The same where it must not pass early: a machine that stands still for two seconds ends none."""
+KEPT_LEASE = timedelta(minutes=5)
+"""Lease of backends of all other tests: nothing ends it, however long the machine stands still."""
+
+leases_pass = pytest.mark.parametrize("lease", [LEASE], ids=["short"])
+"""Marks a test of the first kind; it stands in for the fixture `lease`."""
+steady_leases_pass = pytest.mark.parametrize("lease", [STEADY_LEASE], ids=["steady"])
+"""Marks a test of the second kind."""
+
 LONG = timedelta(seconds=20)
 """How long tests wait for what must come."""
 NOW = timedelta(0)
@@ -61,24 +73,24 @@ class JobStore:
             yield new_ledger(backend, **changes)
 
 
-def sqlite_store(folder: Path) -> JobStore:
+def sqlite_store(folder: Path, lease: timedelta = KEPT_LEASE) -> JobStore:
     """Return a store in a file of a folder; nothing is made yet."""
 
     def make(**options: Any) -> JobBackend:
-        options.setdefault("lease", LEASE)
+        options.setdefault("lease", lease)
         return SqliteJobBackend(folder / "jobs.sqlite", **options)
 
     return JobStore(make)
 
 
-def nats_store(url: str) -> JobStore:
+def nats_store(url: str, lease: timedelta = KEPT_LEASE) -> JobStore:
     """Return a store in streams of a NATS server that no other store uses."""
     from maskwire_server.jobs.nats import NatsJobBackend
 
     prefix = f"test-{next(_prefixes)}"
 
     def make(**options: Any) -> JobBackend:
-        options.setdefault("lease", LEASE)
+        options.setdefault("lease", lease)
         return NatsJobBackend([url], prefix=prefix, **options)
 
     return JobStore(make)

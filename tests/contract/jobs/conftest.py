@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,13 @@ import pytest
 from maskwire_server.domain.errors import MaskwireError
 from maskwire_server.domain.jobs.backend import JobBackend
 from maskwire_server.domain.jobs.ledger import JobLedger
-from tests.support.job_backends import JobStore, nats_store, new_ledger, sqlite_store
+from tests.support.job_backends import (
+    KEPT_LEASE,
+    JobStore,
+    nats_store,
+    new_ledger,
+    sqlite_store,
+)
 from tests.support.nats_process import NatsServer, nats_process, nats_program
 
 
@@ -20,11 +27,17 @@ def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer
         yield server
 
 
+@pytest.fixture
+def lease() -> timedelta:
+    """How long leases last; tests that wait for their end have others."""
+    return KEPT_LEASE
+
+
 @pytest.fixture(params=["sqlite", "nats"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> JobStore:
+def store(request: pytest.FixtureRequest, tmp_path: Path, lease: timedelta) -> JobStore:
     if request.param == "sqlite":
-        return sqlite_store(tmp_path / "made" / "later")
-    return nats_store(request.getfixturevalue("nats_server").url)
+        return sqlite_store(tmp_path / "made" / "later", lease)
+    return nats_store(request.getfixturevalue("nats_server").url, lease)
 
 
 @pytest.fixture

@@ -17,9 +17,11 @@ from tests.support.job_backends import (
     LONG,
     NOW,
     RULES,
+    leases_pass,
     new_job,
     new_ledger,
     new_result,
+    steady_leases_pass,
     utc_now,
 )
 
@@ -41,6 +43,7 @@ async def watched(ledger, key, after=0):
         return [event async for event in ledger.watch(key, after)]
 
 
+@leases_pass
 async def test_a_job_runs_from_its_submission_to_its_result(ledger, other_ledger):
     job = await ledger.submit(new_job())
     watching = asyncio.ensure_future(watched(other_ledger, job.key))
@@ -126,18 +129,20 @@ async def test_a_full_queue_takes_no_more(backend):
     await ledger.check_room(QUEUE)
 
 
+@leases_pass
 async def test_a_job_of_a_worker_that_died_runs_again(ledger, other_ledger):
     job = await ledger.submit(new_job())
-    await claimed(ledger)
     began = asyncio.get_running_loop().time()
+    await claimed(ledger)
     claim = await claimed(other_ledger)
     waited = asyncio.get_running_loop().time() - began
     assert (claim.job.key, claim.job.attempt) == (job.key, 2)
     # Redelivered when its lease had passed, and not before.
-    assert LEASE.total_seconds() * 0.8 <= waited <= LEASE.total_seconds() + 2
+    assert waited >= LEASE.total_seconds() * 0.9
     assert (await other_ledger.commit(claim, new_result(2))).result == new_result(2)
 
 
+@leases_pass
 async def test_a_poison_job_fails_after_three_attempts_with_the_reason(ledger):
     job = await ledger.submit(new_job())
     for attempt in (1, 2, 3):
@@ -178,6 +183,7 @@ async def test_a_success_after_a_failure_forgets_the_failure(ledger):
     assert (done.state, done.failure, done.attempt) == (JobState.SUCCEEDED, None, 2)
 
 
+@leases_pass
 async def test_a_failure_that_will_not_pass_ends_the_job(ledger):
     await ledger.submit(new_job())
     failed = await ledger.commit(await claimed(ledger), BAD)
@@ -185,6 +191,7 @@ async def test_a_failure_that_will_not_pass_ends_the_job(ledger):
     assert await ledger.claim([QUEUE], 2 * LEASE) is None
 
 
+@steady_leases_pass
 async def test_a_stale_worker_can_write_nothing(ledger, other_ledger):
     job = await ledger.submit(new_job())
     stale = await claimed(ledger)
@@ -204,6 +211,7 @@ async def test_a_stale_worker_can_write_nothing(ledger, other_ledger):
     assert await ledger.get(job.key) == done
 
 
+@leases_pass
 async def test_a_worker_whose_lease_passed_may_finish_if_nobody_else_began(ledger, backend):
     await ledger.submit(new_job())
     claim = await claimed(ledger)
@@ -256,6 +264,7 @@ async def test_a_waiting_job_is_cancelled_at_once(ledger):
     assert [event.state for event in await watched(ledger, job.key)][-1] is JobState.CANCELLED
 
 
+@leases_pass
 async def test_the_worker_of_a_running_job_is_told_to_stop(ledger, other_ledger):
     job = await ledger.submit(new_job())
     claim = await claimed(ledger)
@@ -275,6 +284,7 @@ async def test_a_cancelled_job_is_cancelled_whatever_its_attempt_brings(ledger, 
     assert (cancelled.state, cancelled.result) == (JobState.CANCELLED, None)
 
 
+@leases_pass
 async def test_a_cancelled_job_whose_worker_died_ends_with_the_next(ledger):
     job = await ledger.submit(new_job())
     await claimed(ledger)
@@ -324,6 +334,7 @@ async def test_a_job_that_is_done_is_queued_for_its_report(ledger, backend, end)
     assert done.webhook.next_attempt_time == done.end_time
 
 
+@leases_pass
 async def test_a_job_whose_worker_died_after_the_commit_is_reported_too(ledger, backend):
     await ledger.submit(new_job(webhook=WebhookDelivery("https://example.com/hook")))
     claim = await claimed(ledger)
@@ -336,15 +347,17 @@ async def test_a_job_whose_worker_died_after_the_commit_is_reported_too(ledger, 
 async def test_workers_share_the_jobs(ledger, other_ledger):
     jobs = [await ledger.submit(new_job()) for _ in range(20)]
 
-    async def work(ledger):
-        done = []
-        while (claim := await ledger.claim([QUEUE], LEASE / 2)) is not None:
-            await ledger.report(claim, "stage", 0.5)
-            done.append(await ledger.commit(claim, new_result()))
-        return done
+    finished: list[JobKey] = []
 
-    results = await asyncio.gather(*(work(one) for one in (ledger, other_ledger) * 2))
-    finished = [job.key for worker in results for job in worker]
+    async def work(ledger):
+        while len(finished) < len(jobs):
+            claim = await ledger.claim([QUEUE], LEASE / 2)
+            if claim is not None:
+                await ledger.report(claim, "stage", 0.5)
+                finished.append((await ledger.commit(claim, new_result())).key)
+
+    async with asyncio.timeout(LONG.total_seconds()):
+        await asyncio.gather(*(work(one) for one in (ledger, other_ledger) * 2))
     assert sorted(finished, key=str) == sorted((job.key for job in jobs), key=str)
     for job in jobs:
         events = await watched(ledger, job.key)

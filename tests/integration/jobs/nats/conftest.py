@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from maskwire_server.domain.jobs.backend import JobBackend
-from tests.support.job_backends import JobStore, nats_store
+from tests.support.job_backends import KEPT_LEASE, JobStore, nats_store
 from tests.support.nats_process import NatsServer, nats_process, nats_program
 
 
@@ -19,8 +20,14 @@ def server(tmp_path: Path) -> Iterator[NatsServer]:
 
 
 @pytest.fixture
-def store(server: NatsServer) -> JobStore:
-    return nats_store(server.url)
+def lease() -> timedelta:
+    """How long leases last; tests that wait for their end have others."""
+    return KEPT_LEASE
+
+
+@pytest.fixture
+def store(server: NatsServer, lease: timedelta) -> JobStore:
+    return nats_store(server.url, lease)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from tests.support.job_backends import (
     append,
     create,
     first_events,
+    leases_pass,
     new_job,
     new_result,
     utc_now,
@@ -105,6 +106,7 @@ async def test_a_create_whose_answer_was_late_makes_one_job(server, backend):
     assert await backend.depths() == {QUEUE: 2}
 
 
+@leases_pass
 async def test_a_taken_job_comes_again_after_its_lease_over_a_restart(server, backend, other):
     job = await create(backend, queue=QUEUE)
     first = await backend.take([QUEUE], LONG)
@@ -129,6 +131,7 @@ async def test_a_lease_can_be_extended_over_a_restart(server, store):
         assert await other.take([QUEUE], LEASE) is None
 
 
+@leases_pass
 async def test_a_settled_job_stays_settled_over_a_restart(server, backend, other):
     waiting, settled = [await create(backend, queue=QUEUE) for _ in range(2)]
     while (delivery := await backend.take([QUEUE], LONG)).key != settled.key:
@@ -163,6 +166,7 @@ async def test_events_go_on_after_a_restart(server, backend, other, how):
                 assert (await coming).sequence == sequence
 
 
+@leases_pass
 async def test_calls_end_when_the_broker_stays_away(server, backend):
     job = await create(backend, queue=QUEUE)
     delivery = await backend.take([QUEUE], LONG)
@@ -198,6 +202,7 @@ async def test_no_server_to_open_is_told(server, store):
     assert raised.value.code is ErrorCode.JOBS_UNAVAILABLE
 
 
+@leases_pass
 async def test_a_result_is_committed_once_though_a_frozen_worker_wakes(server, store):
     async with store.ledger() as frozen, store.ledger() as awake:
         await frozen.submit(new_job(queue=QUEUE))
