@@ -256,3 +256,41 @@ def test_shards_are_read_and_digested_in_the_order_of_their_names(tmp_path: Path
     ).hexdigest()
     engine = load(folder, sha256=digest)
     assert engine.description.checkpoint_digest == f"sha256:{digest}"
+
+
+def negated(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: -tensor for name, tensor in state.items()}
+
+
+def test_weights_that_others_replaced_are_not_served_under_the_first_ones_name(
+    tmp_path: Path, small_sam3: Path
+):
+    folder = tmp_path / "served"
+    shutil.copytree(small_sam3, folder)
+    engine = load(folder)
+    state = load_file(folder / "model.safetensors")
+    engine.drop_weights()
+    save_file(negated(state), folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(MaskwireError, match="restart the server") as caught:
+        engine.load_weights()
+    assert caught.value.code is ErrorCode.MODEL_UNAVAILABLE
+    shutil.copy(small_sam3 / "model.safetensors", folder)
+    engine.load_weights()
+    for name, parameter in engine._network.model.named_parameters():
+        assert torch.equal(parameter, state[name])
+
+
+@pytest.mark.parametrize("other", ["copy.safetensors", "model-old.safetensors", "z.safetensors"])
+def test_weights_come_back_from_the_file_that_they_were_loaded_from(
+    tmp_path: Path, small_sam3: Path, other: str
+):
+    folder = tmp_path / "served"
+    shutil.copytree(small_sam3, folder)
+    state = load_file(folder / "model.safetensors")
+    save_file(negated(state), folder / other, metadata={"format": "pt"})
+    engine = load(folder)
+    for _ in range(2):
+        for name, parameter in engine._network.model.named_parameters():
+            assert torch.equal(parameter, state[name])
+        engine.drop_weights()
+        engine.load_weights()

@@ -39,7 +39,7 @@ from maskwire_server.domain.tracking import TrackingEngine, TrackingLimits
 from maskwire_server.engines import catalogue
 from maskwire_server.engines.device import Placement, reporting_device_failure, resolve
 from maskwire_server.engines.visual_prompts import PromptBatch, batched
-from maskwire_server.engines.weight_parking import ParkedWeights, ReadState
+from maskwire_server.engines.weight_parking import ParkedWeights, ReadState, of_same_files
 from maskwire_server.engines.weights import read_state, verified_digest
 
 from .embedding import Sam2Embedding
@@ -274,7 +274,8 @@ class Sam2EngineFactory(EngineFactory):
             precision=placement.precision,
             license=entry.license if entry is not None else "unknown",
         )
-        return Sam2Engine(network, description, placement, partial(read_state, checkpoint))
+        read = of_same_files(partial(read_state, checkpoint), checkpoint, digest)
+        return Sam2Engine(network, description, placement, read)
 
 
 def _architecture(specification: ModelSpecification) -> tuple[Path, str]:

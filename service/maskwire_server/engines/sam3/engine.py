@@ -34,7 +34,7 @@ from maskwire_server.domain.tracking import TrackingLimits
 from maskwire_server.engines import catalogue
 from maskwire_server.engines.device import Placement, reporting_device_failure, resolve
 from maskwire_server.engines.visual_prompts import batched
-from maskwire_server.engines.weight_parking import ParkedWeights, ReadState
+from maskwire_server.engines.weight_parking import ParkedWeights, ReadState, of_same_files
 from maskwire_server.engines.weights import verified_folder_digest
 
 from .detection import exemplars, instances
@@ -257,7 +257,8 @@ class Sam3EngineFactory(EngineFactory):
             license=entry.license if entry is not None else "unknown",
         )
         names = [name for name, _ in parts.model.named_parameters()]
-        return Sam3Engine(parts, description, placement, partial(read_parameters, folder, names))
+        read = of_same_files(partial(read_parameters, folder, names), folder, digest)
+        return Sam3Engine(parts, description, placement, read)
 
 
 def _own(embedding: ImageEmbedding) -> Sam3Embedding:

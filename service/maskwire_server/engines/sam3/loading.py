@@ -30,6 +30,7 @@ from maskwire_server.domain.errors import ErrorCode, MaskwireError
 
 _KEY_CONVERSION = {r"^tracker_model\.tracker_model\.": "tracker_model."}
 _CONFIGURATION, _MODEL_TYPE = "config.json", "sam3_video"
+_WEIGHTS, _SHARDS = "model.safetensors", "model.safetensors.index.json"
 _TOKENIZERS = ("tokenizer.json", "vocab.json")
 _NAMES_SHOWN = 8
 _MISFITS = {
@@ -99,9 +100,9 @@ def read_parameters(folder: Path, wanted: Collection[str]) -> Mapping[str, torch
     ((doubled, single),) = _KEY_CONVERSION.items()
     try:
         stored: dict[str, torch.Tensor] = {}
-        for file in folder.glob("*.safetensors"):
+        for file in _weight_files(folder):
             stored.update(load_file(file))
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
         raise _unavailable(f"checkpoint {folder} cannot be read: {error}", folder) from error
     state = {re.sub(doubled, single, name): tensor for name, tensor in stored.items()}
     if state.keys() >= set(wanted):
@@ -128,9 +129,17 @@ def _refuse_other_contents(folder: Path) -> None:
         )
 
 
+def _weight_files(folder: Path) -> list[Path]:
+    """Return the files that upstream loads; others, such as a copy, may lie beside them."""
+    if (folder / _WEIGHTS).is_file():
+        return [folder / _WEIGHTS]
+    index = json.loads((folder / _SHARDS).read_text(encoding="utf-8"))
+    return [folder / name for name in sorted(set(index["weight_map"].values()))]
+
+
 def _names_in(folder: Path) -> set[str]:
     names: set[str] = set()
-    for file in folder.glob("*.safetensors"):
+    for file in _weight_files(folder):
         with safe_open(file, framework="pt") as weights:
             names.update(weights.keys())
     return names
