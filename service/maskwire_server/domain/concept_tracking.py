@@ -54,8 +54,10 @@ class FoundObject:
 class ConceptTracker(ObjectTracker):
     """A tracker that looks for concepts in every frame, once it was told them.
 
-    It never has more objects than its limits allow: of instances that would be too many, those of
-    the lowest confidence are not begun.
+    It never begins instances beyond its limits: of those that would be too many, those of the
+    lowest confidence are not begun. What several texts find is one object, of the text that is the
+    most confident of it when it begins. What was removed is not found anew while it is in sight,
+    as many of them as there may be objects.
     """
 
     @property
@@ -72,7 +74,8 @@ class ConceptTracker(ObjectTracker):
     ) -> list[ObjectSighting]:
         """Look for concepts in the latest frame, and in every frame from then on.
 
-        A text that is looked for already is given its new threshold.
+        A text that is looked for already is given its new threshold, and its new id where none of
+        its instances has begun.
 
         Args:
             concepts: At least one; their texts differ.

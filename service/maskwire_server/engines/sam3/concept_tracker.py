@@ -10,7 +10,6 @@ Upstream's tables grow with the frames: here everything that no rule can read an
 from __future__ import annotations
 
 import copy
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +18,7 @@ import torch
 
 from maskwire_server.domain.concept_tracking import FoundObject, SoughtConcept
 
-from .association import Seen, followed, without_duplicates
+from .association import Seen, beginning, followed, without_duplicates
 from .embedding import Sam3Embedding
 from .network import Sam3Network
 from .texts import TextEncoder, TextFeatures
@@ -36,6 +35,15 @@ class _Sought:
     concept: SoughtConcept
     features: TextFeatures
     reserved_id: int | None
+    has_begun: bool = False
+
+    def tell(self, concept: SoughtConcept) -> bool:
+        """Take over what is said of it anew; return whether it is to be looked for anew."""
+        is_other = concept.score_threshold != self.concept.score_threshold
+        self.concept = concept
+        if concept.object_id is not None and not self.has_begun:
+            self.reserved_id = concept.object_id
+        return is_other
 
 
 class ConceptVideo:
@@ -48,6 +56,7 @@ class ConceptVideo:
         session: StreamedSession,
         *,
         at_once: int,
+        most_removed: int,
     ) -> None:
         """Look for nothing yet.
 
@@ -56,8 +65,10 @@ class ConceptVideo:
             texts: What texts become.
             session: Where the objects are kept; nobody else begins or drops objects there.
             at_once: Most texts that are looked for in one run of the detector.
+            most_removed: Most removed objects that are kept known, lest they be found anew.
         """
         self._at_once = at_once
+        self._most_removed = most_removed
         self._network = network
         self._texts = texts
         self._session = session
@@ -65,11 +76,12 @@ class ConceptVideo:
         # fills holes only with an extension that it would fetch; so it does not.
         self._model: Any = copy.copy(network.model)
         self._model.fill_hole_area = 0
+        self._keep_alive: int = self._model.init_trk_keep_alive
         self._sought: dict[int, _Sought] = {}
         self._next_prompt_id = 0
         self._searched_frame = -1
         self._unseen: dict[int, int] = {}
-        self._muted: set[int] = set()
+        self._muted: list[int] = []
         self._origin: dict[int, str] = {}
 
     @property
@@ -84,11 +96,6 @@ class ConceptVideo:
         """Whether there is nothing to look for and nothing to follow."""
         return not self._sought and not self._session.obj_ids
 
-    @property
-    def followed(self) -> int:
-        """How many objects are followed."""
-        return len(self._session.obj_ids)
-
     def text_of(self, internal_id: int) -> str:
         """Return the text that found an object."""
         return self._origin[internal_id]
@@ -102,8 +109,15 @@ class ConceptVideo:
         sought = self._sought.get(self._session.obj_id_to_prompt_id[internal_id])
         if sought is None:
             return None
+        sought.has_begun = True
         reserved, sought.reserved_id = sought.reserved_id, None
         return reserved
+
+    def release(self, object_id: int) -> None:
+        """Keep an id for no instance any more: an object has it."""
+        for sought in self._sought.values():
+            if sought.reserved_id == object_id:
+                sought.reserved_id = None
 
     def seek(
         self,
@@ -120,24 +134,29 @@ class ConceptVideo:
             embedding: That frame.
             capacity: Most objects that may be followed.
         """
-        added = self.seek_later(concepts)
+        told = self.seek_later(concepts)
         if self._searched_frame == frame:
-            return self._begin(added, frame, embedding, capacity) if added else []
+            return self._begin(told, frame, embedding, capacity) if told else []
         return self.follow(frame, embedding, capacity)
 
     def seek_later(self, concepts: Sequence[SoughtConcept]) -> list[int]:
-        """Look for concepts from the next frame on; return the prompt ids of those that are new."""
+        """Look for concepts from the next frame on.
+
+        Returns:
+            The prompt ids of those that are new, or have another threshold.
+        """
         features = [self._texts.encode(one.text) for one in concepts]
-        added = []
+        told = []
         for concept, encoded in zip(concepts, features, strict=True):
             prompt_id = self._prompt_id(concept.text)
             if prompt_id in self._sought:
-                self._sought[prompt_id].concept = concept
+                if self._sought[prompt_id].tell(concept):
+                    told.append(prompt_id)
                 continue
             self._sought[prompt_id] = _Sought(concept, encoded, concept.object_id)
             self._session.prompts[prompt_id] = concept.text
-            added.append(prompt_id)
-        return added
+            told.append(prompt_id)
+        return told
 
     def bring_back(
         self, objects: Sequence[FoundObject], masks: Sequence[torch.Tensor], frame: int
@@ -154,7 +173,8 @@ class ConceptVideo:
             return []
         ids = [self._session.max_obj_id + 1 + rank for rank in range(len(objects))]
         for internal_id, one in zip(ids, objects, strict=True):
-            self._admit(internal_id, self._prompt_id(one.text), one.confidence, frame)
+            prompt_id = self._prompt_id(one.text)
+            self._session.admit(internal_id, prompt_id, one.confidence, frame, self._keep_alive)
             self._origin[internal_id] = one.text
             self.keep(internal_id)
         self._model._tracker_add_new_objects(self._session, frame, ids, torch.stack(list(masks)))
@@ -172,16 +192,13 @@ class ConceptVideo:
         self._session.obj_first_frame_idx[internal_id] = -(1 << 30)
 
     def remove(self, internal_id: int) -> None:
-        """Show an object no more; it is known until it is out of sight, lest it be found anew."""
-        self._muted.add(internal_id)
+        """Show an object no more; it is known until it is out of sight, lest it be found anew.
 
-    def clear(self) -> None:
-        """Forget all objects and texts."""
-        for internal_id in list(self._session.obj_ids):
-            self._drop(internal_id)
-        self._sought.clear()
-        self._session.prompts.clear()
-        self._searched_frame = -1
+        Of too many that are removed, the one that was removed first is forgotten at once.
+        """
+        self._muted.append(internal_id)
+        if len(self._muted) > self._most_removed:
+            self._drop(self._muted[0])
 
     def follow(self, frame: int, embedding: Sam3Embedding, capacity: int) -> list[Seen]:
         """Follow all objects into a frame whose features the session has, and find new ones."""
@@ -189,7 +206,7 @@ class ConceptVideo:
         found, prompt_of = self._detect(tuple(self._sought), embedding)
         masks, scores = model.run_tracker_propagation(session, frame, reverse=False)
         known = tuple(session.obj_ids)
-        self._limit(found, prompt_of, capacity)
+        found, prompt_of = self._limited(found, prompt_of, masks, capacity)
         plan, tables = model.run_tracker_update_planning_phase(
             inference_session=session,
             frame_idx=frame,
@@ -207,7 +224,7 @@ class ConceptVideo:
             det_out=found,
             tracker_update_plan=plan,
         )
-        self._take_over(tables)
+        session.take_over(tables)
         self._searched_frame = frame
         seen = list(followed(known, masks, scores, found, plan, tables, frame))
         seen += self._begun(plan["new_det_obj_ids"], found["mask"][plan["new_det_out_inds"]])
@@ -260,45 +277,73 @@ class ConceptVideo:
             "scores": torch.cat(scores),
         }, prompt_of
 
-    def _limit(
-        self, found: dict[str, torch.Tensor], prompt_of: dict[int, int], capacity: int
-    ) -> None:
-        """Set how many objects there may be, and from which score on each detection begins one."""
-        default = self._model.config.new_det_thresh
+    def _limited(
+        self,
+        found: dict[str, torch.Tensor],
+        prompt_of: dict[int, int],
+        masks: torch.Tensor,
+        capacity: int,
+    ) -> tuple[dict[str, torch.Tensor], dict[int, int]]:
+        """Set which detections begin objects; return those that upstream is given.
+
+        Where nothing is followed, upstream begins all that it is given, whatever their scores.
+        """
+        default = self._model.config.new_det_thresh if len(masks) > 0 else 0.0
+        begun = self._beginning(found, prompt_of, masks, capacity, default)
+        self._model.max_num_objects = len(masks) + len(begun)
+        if len(masks) == 0:
+            begun.sort()
+            kept = {name: values[begun] for name, values in found.items()}
+            return kept, {at: prompt_of[one] for at, one in enumerate(begun)}
+        self._model.new_det_thresh = torch.full_like(found["scores"].float(), torch.inf)
+        self._model.new_det_thresh[begun] = -torch.inf
+        return found, prompt_of
+
+    def _beginning(
+        self,
+        found: dict[str, torch.Tensor],
+        prompt_of: dict[int, int],
+        masks: torch.Tensor,
+        capacity: int,
+        default: float = 0.0,
+    ) -> list[int]:
+        """Return which detections begin objects beside what is followed, the best first.
+
+        Those of texts that have no threshold of their own need the score `default`.
+        """
+        session = self._session
         thresholds = [self._sought[one].concept.score_threshold for one in prompt_of.values()]
-        self._model.new_det_thresh = torch.tensor(
-            [default if one is None else one for one in thresholds],
-            device=found["scores"].device,
-            dtype=torch.float32,
+        least = [default if one is None else one for one in thresholds]
+        return beginning(
+            found,
+            list(prompt_of.values()),
+            torch.tensor(least, device=found["scores"].device),
+            masks,
+            [session.obj_id_to_prompt_id[one] for one in session.obj_ids],
+            own_iou=self._model.assoc_iou_thresh,
+            most=capacity + len(self._muted) - len(session.obj_ids),
         )
-        self._model.max_num_objects = max(capacity, len(self._session.obj_ids))
 
     def _begin(
         self, prompt_ids: Sequence[int], frame: int, embedding: Sam3Embedding, capacity: int
     ) -> list[Seen]:
-        """Begin objects of concepts that are new, in a frame that the others were followed into."""
+        """Begin objects of concepts that are told in a frame that others were followed into."""
         session = self._session
         found, prompt_of = self._detect(prompt_ids, embedding)
-        self._searched_frame = frame
-        room = max(0, capacity - len(session.obj_ids))
-        order = found["scores"].argsort(descending=True, stable=True)[:room].tolist()
+        here = [session.at(one, frame) for one in session.obj_ids]
+        masks = found["mask"][:0]
+        if here:
+            masks = torch.cat([one["pred_masks"][:, 0] for one in here if one is not None])
+        order = self._beginning(found, prompt_of, masks, capacity)
         if not order:
             return []
         ids = [session.max_obj_id + 1 + rank for rank in range(len(order))]
         for internal_id, at in zip(ids, order, strict=True):
-            self._admit(internal_id, prompt_of[at], float(found["scores"][at]), frame)
-        masks = found["mask"][order]
-        self._model._tracker_add_new_objects(session, frame, ids, masks)
-        return self._begun(ids, masks)
-
-    def _admit(self, internal_id: int, prompt_id: int, score: float, frame: int) -> None:
-        """Enter an object into upstream's tables."""
-        session = self._session
-        session.obj_id_to_prompt_id[internal_id] = prompt_id
-        session.obj_id_to_score[internal_id] = score
-        session.obj_first_frame_idx[internal_id] = frame
-        session.trk_keep_alive[internal_id] = self._model.init_trk_keep_alive
-        session.max_obj_id = internal_id
+            score = float(found["scores"][at])
+            session.admit(internal_id, prompt_of[at], score, frame, self._keep_alive)
+        begun = found["mask"][order]
+        self._model._tracker_add_new_objects(session, frame, ids, begun)
+        return self._begun(ids, begun)
 
     def _prompt_id(self, text: str) -> int:
         """Return the id of a text that is or was looked for, or one that was never used."""
@@ -319,52 +364,17 @@ class ConceptVideo:
         begun = [Seen(one, mask, 1.0, True) for one, mask in zip(ids, masks, strict=True)]
         return sorted(begun, key=lambda one: -self.confidence_of(one.internal_id))
 
-    def _take_over(self, tables: dict[str, Any]) -> None:
-        """Make upstream's new tables the session's, as its `forward` does."""
-        session, more = self._session, tables["extra_metadata"]
-        session.obj_id_to_score = tables["obj_id_to_score"]
-        session.obj_id_to_last_occluded = tables["obj_id_to_last_occluded"]
-        session.max_obj_id = tables["max_obj_id"]
-        session.obj_ids = list(tables["obj_ids"])
-        session.obj_first_frame_idx = more["obj_first_frame_idx"]
-        session.unmatched_frame_inds = more["unmatched_frame_inds"]
-        session.trk_keep_alive = more["trk_keep_alive"]
-        session.overlap_pair_to_frame_inds = more["overlap_pair_to_frame_inds"]
-
     def _cut_tables(self) -> None:
         """Drop what is about objects that are gone, and counts beyond what the rules ask for."""
-        session, known = self._session, set(self._session.obj_ids)
-        for table in (
-            session.obj_id_to_score,
-            session.obj_id_to_last_occluded,
-            session.obj_id_to_prompt_id,
-            session.obj_first_frame_idx,
-            session.trk_keep_alive,
-            self._unseen,
-            self._origin,
-        ):
+        self._session.cut_tables(
+            unmatched=self._model.hotstart_unmatch_thresh,
+            duplicate=self._model.hotstart_dup_thresh,
+        )
+        known = set(self._session.obj_ids)
+        for table in (self._unseen, self._origin):
             for internal_id in [one for one in table if one not in known]:
                 del table[internal_id]
-        self._muted &= known
-        session.unmatched_frame_inds = defaultdict(
-            list,
-            {
-                one: frames[: self._model.hotstart_unmatch_thresh]
-                for one, frames in session.unmatched_frame_inds.items()
-                if one in known
-            },
-        )
-        session.overlap_pair_to_frame_inds = defaultdict(
-            list,
-            {
-                pair: frames[: self._model.hotstart_dup_thresh]
-                for pair, frames in session.overlap_pair_to_frame_inds.items()
-                if known.issuperset(pair)
-            },
-        )
-        session.removed_obj_ids = set()
-        session.suppressed_obj_ids = defaultdict(set)
-        session.obj_id_to_tracker_score_frame_wise = defaultdict(dict)
+        self._muted = [one for one in self._muted if one in known]
 
     def _is_muted(self, one: Seen) -> bool:
         """Whether an object is not shown; forget it where it has been out of sight for long."""

@@ -82,7 +82,11 @@ class Sam3Tracker(ConceptTracker):
         self._prompted_session = StreamedSession(self._features, self._device)
         self._found_session = StreamedSession(self._features, self._device)
         self._concepts = ConceptVideo(
-            self._network, self._texts, self._found_session, at_once=self._concepts_at_once
+            self._network,
+            self._texts,
+            self._found_session,
+            at_once=self._concepts_at_once,
+            most_removed=self._limits.max_objects,
         )
         # By object id, in the order in which they were added: session, and id within it.
         self._objects: dict[int, tuple[StreamedSession, int]] = {}
@@ -261,6 +265,7 @@ class Sam3Tracker(ConceptTracker):
 
     def _object(self, object_id: int) -> tuple[StreamedSession, int]:
         if object_id not in self._objects:
+            self._concepts.release(object_id)
             self._objects[object_id] = (self._prompted_session, next(self._next_internal))
         return self._objects[object_id]
 

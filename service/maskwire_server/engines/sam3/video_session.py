@@ -7,7 +7,7 @@ when the network attends to it no longer.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -134,6 +134,63 @@ class StreamedSession(Sam3VideoInferenceSession):
         self._obj_idx_to_id = OrderedDict(enumerate(remaining))
         self.obj_ids = remaining
         self.obj_id_to_prompt_id.pop(obj_id, None)
+
+    def admit(self, obj_id: int, prompt_id: int, score: float, frame: int, keep_alive: int) -> None:
+        """Enter an object into the tables of what texts find."""
+        self.obj_id_to_prompt_id[obj_id] = prompt_id
+        self.obj_id_to_score[obj_id] = score
+        self.obj_first_frame_idx[obj_id] = frame
+        self.trk_keep_alive[obj_id] = keep_alive
+        self.max_obj_id = obj_id
+
+    def take_over(self, tables: dict[str, Any]) -> None:
+        """Make the tables that upstream planned with the session's, as its `forward` does."""
+        more = tables["extra_metadata"]
+        self.obj_id_to_score = tables["obj_id_to_score"]
+        self.obj_id_to_last_occluded = tables["obj_id_to_last_occluded"]
+        self.max_obj_id = tables["max_obj_id"]
+        self.obj_ids = list(tables["obj_ids"])
+        self.obj_first_frame_idx = more["obj_first_frame_idx"]
+        self.unmatched_frame_inds = more["unmatched_frame_inds"]
+        self.trk_keep_alive = more["trk_keep_alive"]
+        self.overlap_pair_to_frame_inds = more["overlap_pair_to_frame_inds"]
+
+    def cut_tables(self, *, unmatched: int, duplicate: int) -> None:
+        """Drop what is about objects that are gone, and counts beyond what the rules ask for.
+
+        Args:
+            unmatched: For how many frames without a detection an object is given up.
+            duplicate: After how many as another's double.
+        """
+        known = set(self.obj_ids)
+        for table in (
+            self.obj_id_to_score,
+            self.obj_id_to_last_occluded,
+            self.obj_id_to_prompt_id,
+            self.obj_first_frame_idx,
+            self.trk_keep_alive,
+        ):
+            for obj_id in [one for one in table if one not in known]:
+                del table[obj_id]
+        self.unmatched_frame_inds = defaultdict(
+            list,
+            {
+                one: frames[:unmatched]
+                for one, frames in self.unmatched_frame_inds.items()
+                if one in known
+            },
+        )
+        self.overlap_pair_to_frame_inds = defaultdict(
+            list,
+            {
+                pair: frames[:duplicate]
+                for pair, frames in self.overlap_pair_to_frame_inds.items()
+                if known.issuperset(pair)
+            },
+        )
+        self.removed_obj_ids = set()
+        self.suppressed_obj_ids = defaultdict(set)
+        self.obj_id_to_tracker_score_frame_wise = defaultdict(dict)
 
     def prune(
         self, latest: int, held_frames: int, *, pointer_reach: int, memory_reach: int
