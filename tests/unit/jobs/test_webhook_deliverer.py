@@ -18,21 +18,25 @@ from maskwire_server.domain.jobs.webhooks import WebhookDeliverer, WebhookRules
 from maskwire_server.jobs.webhooks import HttpWebhookSender
 from maskwire_server.observability.metrics import Metrics
 from tests.support.job_backends import (
+    KEPT_LEASE,
     LEASE,
     LONG,
     NOW,
     RULES,
+    STEADY_LEASE,
     first_events,
+    leases_pass,
     new_job,
     new_ledger,
     new_result,
     sqlite_store,
+    steady_leases_pass,
     utc_now,
 )
 from tests.support.webhook_receiver import SECRET, make_certificate, receiving
 
 QUEUE = "segmentation"
-WEBHOOK_RULES = WebhookRules(max_attempts=3, first_delay=timedelta(milliseconds=20), lease=LEASE)
+AT_ONCE = timedelta(milliseconds=20)
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +51,14 @@ async def receiver(certificate):
 
 
 @pytest.fixture
-def store(tmp_path):
-    return sqlite_store(tmp_path)
+def lease():
+    """How long leases last; tests that wait for their end have others."""
+    return KEPT_LEASE
+
+
+@pytest.fixture
+def store(tmp_path, lease):
+    return sqlite_store(tmp_path, lease)
 
 
 @pytest.fixture
@@ -68,11 +78,12 @@ def metrics():
 
 
 @pytest.fixture
-def delivering(certificate, metrics):
+def delivering(certificate, metrics, lease):
     """Runs a deliverer on a backend, as one replica does."""
 
     @asynccontextmanager
-    async def run(backend, rules=WEBHOOK_RULES, *, allow_private_addresses=True):
+    async def run(backend, first_delay=AT_ONCE, *, allow_private_addresses=True):
+        rules = WebhookRules(max_attempts=3, first_delay=first_delay, lease=lease)
         sender = HttpWebhookSender(
             SECRET,
             timedelta(seconds=10),
@@ -109,6 +120,16 @@ async def reported(backend, job):
     raise AssertionError
 
 
+async def settled(backend):
+    """Return once no report has a place in the queue, be it given to somebody or not."""
+    count = "SELECT count(*) FROM queue_entries WHERE queue = ?"
+    async with asyncio.timeout(LONG.total_seconds()):
+        while await backend._database.read(
+            lambda db: db.execute(count, (WEBHOOK_QUEUE,)).fetchone()
+        ) != (0,):
+            pass
+
+
 def counted(metrics, outcome):
     return metrics.registry.get_sample_value("maskwire_webhooks_total", {"outcome": outcome}) or 0
 
@@ -117,7 +138,7 @@ async def test_the_end_of_a_job_is_reported(backend, ledger, receiver, deliverin
     job = await finished(ledger, receiver.url)
     async with delivering(backend):
         done = await reported(backend, job)
-        assert await backend.take([WEBHOOK_QUEUE], 2 * LEASE) is None
+        await settled(backend)
     (request,) = receiver.received
     assert request.verified() == {
         "type": "job.succeeded",
@@ -158,7 +179,7 @@ async def test_a_job_that_is_cancelled_while_it_waits_is_reported(
         # A worker that comes to it later finds nothing to do, and nothing more to report.
         await reported(backend, job)
         assert await ledger.claim([QUEUE], LONG) is None
-        assert await backend.take([QUEUE, WEBHOOK_QUEUE], LEASE) is None
+        await settled(backend)
     assert len(receiver.received) == 1
 
 
@@ -189,11 +210,11 @@ async def test_a_report_is_tried_again_until_it_is_delivered(
     assert (counted(metrics, "refused"), counted(metrics, "delivered")) == (2, 1)
 
 
+@leases_pass
 async def test_a_pending_report_says_when_it_is_due(backend, ledger, receiver, delivering):
     receiver.statuses = [503]
     job = await finished(ledger, receiver.url)
-    rules = WebhookRules(max_attempts=3, first_delay=timedelta(minutes=10), lease=LEASE)
-    async with delivering(backend, rules):
+    async with delivering(backend, timedelta(minutes=10)):
         await first_events(backend, job.key, 1, job.last_event_sequence)
         webhook = (await backend.load(job.key)).webhook
         assert (webhook.state, webhook.attempts) == (WebhookState.PENDING, 1)
@@ -209,7 +230,7 @@ async def test_a_report_is_given_up(backend, ledger, receiver, delivering, metri
     job = await finished(ledger, receiver.url)
     async with delivering(backend):
         done = await reported(backend, job)
-        assert await backend.take([WEBHOOK_QUEUE], 2 * LEASE) is None
+        await settled(backend)
     assert done.webhook == WebhookDelivery(receiver.url, WebhookState.FAILED, 3, 500, None)
     assert done.state is JobState.SUCCEEDED
     assert len(receiver.received) == 3
@@ -235,6 +256,7 @@ async def test_an_address_that_is_not_public_is_given_up_at_once(
     assert (counted(metrics, "unreachable"), counted(metrics, "gave_up")) == (1, 1)
 
 
+@leases_pass
 async def test_a_worker_that_dies_after_its_commit_leaves_the_report_to_the_next(
     store, receiver, delivering
 ):
@@ -252,6 +274,7 @@ async def test_a_worker_that_dies_after_its_commit_leaves_the_report_to_the_next
     assert receiver.received[0].verified()["type"] == "job.succeeded"
 
 
+@leases_pass
 async def test_a_replica_that_dies_while_it_reports_leaves_it_to_the_next(
     store, backend, ledger, receiver, delivering
 ):
@@ -273,6 +296,7 @@ async def test_a_replica_that_dies_while_it_reports_leaves_it_to_the_next(
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
 
 
+@leases_pass
 async def test_an_attempt_that_was_written_is_not_made_again_early(
     backend, ledger, receiver, delivering
 ):
@@ -290,12 +314,13 @@ async def test_an_attempt_that_was_written_is_not_made_again_early(
     assert not receiver.received
 
 
+@steady_leases_pass
 async def test_a_slow_receiver_is_asked_once(store, backend, ledger, receiver, delivering):
     async with store.opened() as other:
 
         async def slow(request):
             # Longer than a lease: another replica would have it by then.
-            assert await other.take([WEBHOOK_QUEUE], 3 * LEASE) is None
+            assert await other.take([WEBHOOK_QUEUE], 1.5 * STEADY_LEASE) is None
             return web.Response()
 
         receiver.answer = slow
