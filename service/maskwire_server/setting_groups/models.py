@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from .group import SettingGroup
 
@@ -51,6 +51,15 @@ class ModelsSettings(SettingGroup):
     hub_token: SecretStr | None = None
     """Token for the model hub, to pull models that want their licence accepted (sam3); never shown.
     Absent means that of the hub's own login, if there is one."""
+
+    @field_validator("serve")
+    @classmethod
+    def _each_once(cls, models: tuple[ModelSettings, ...]) -> tuple[ModelSettings, ...]:
+        names = [model.name for model in models]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name} is there twice: requests tell models by their names")
+        return models
 
 
 class ReconstructionSettings(SettingGroup):

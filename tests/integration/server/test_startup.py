@@ -13,7 +13,7 @@ import pytest
 
 from maskwire_server.app import Application, local_server
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
-from maskwire_server.settings import Settings
+from maskwire_server.settings import Settings, SettingsError
 
 _END_TIMEOUT_S = 60.0
 
@@ -61,6 +61,12 @@ def test_a_model_that_is_not_there_is_named() -> None:
     ):
         pass
     assert failure.value.code is ErrorCode.MODEL_UNAVAILABLE
+
+
+def test_a_model_that_is_named_twice_is_not_loaded_twice() -> None:
+    twice = [{"name": "maskwire-nano"}, {"name": "own", "engine": "sam3"}, {"name": "own"}]
+    with pytest.raises(SettingsError, match=r"models\.serve.*own is there twice"):
+        Settings.read(models={"serve": twice})
 
 
 def _command(name: str, **environment: str) -> subprocess.Popen[str]:
