@@ -40,6 +40,7 @@ Run = Callable[..., tuple[int, str, str]]
 WIDTH, HEIGHT = 96, 64
 MASKS = [disc(30, 32, 18), disc(70, 32, 12)]
 LEASE_S = 1.5
+"""Of a server that is killed: the next one waits for it to pass."""
 
 
 def picture() -> np.ndarray:
@@ -55,13 +56,13 @@ def job_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProce
         yield process
 
 
-def started(folder: Path, port: int = 0):
+def started(folder: Path, port: int = 0, **jobs: float):
     """Run a server over the jobs and files of a folder."""
     return server_process(
         folder,
         grpc={"port": port},
         models={"cpu_threads": 1},
-        jobs={"lease_s": LEASE_S, "database": str(folder / "jobs.sqlite")},
+        jobs={"database": str(folder / "jobs.sqlite"), **jobs},
     )
 
 
@@ -188,7 +189,9 @@ async def follow_over_a_kill(connect, folder: Path, second_port: int | None) -> 
     """Kill a server while a client follows a job; start another one over the same files."""
     port = free_port()
     with ExitStack() as servers:
-        first = await asyncio.to_thread(servers.enter_context, started(folder, port))
+        first = await asyncio.to_thread(
+            servers.enter_context, started(folder, port, lease_s=LEASE_S)
+        )
         next_port = second_port or port
         other = (f"127.0.0.1:{next_port}",) if next_port != port else ()
         reconnect = Reconnect(

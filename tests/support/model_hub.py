@@ -45,9 +45,11 @@ def serving(
     with ModelHub(repository, files, is_gated=is_gated) as hub:
         thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield hub
-        hub.shutdown()
-        thread.join()
+        try:
+            yield hub
+        finally:
+            hub.shutdown()
+            thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):

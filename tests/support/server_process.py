@@ -42,7 +42,7 @@ class ServerProcess:
             )
         self.log: deque[str] = deque(maxlen=_KEPT_LOG_LINES)
         self.lines_read = 0
-        self._reading = threading.Lock()
+        self._reading = threading.Condition()
         self.address = ""
         self.metrics_port = 0
         self._listening = threading.Event()
@@ -63,6 +63,17 @@ class ServerProcess:
         assert after <= len(kept), f"{after - len(kept)} lines are lost"
         return kept[len(kept) - after :]
 
+    def wait_for_line(self, part: str, line: int = 0) -> None:
+        """Return once a line with this in it is read, after so many; all before it are read then.
+
+        A server writes of a call before it answers; it is read here only a moment later.
+        """
+        with self._reading:
+            found = self._reading.wait_for(
+                lambda: any(part in one for one in self.log_since(line)), STOP_TIMEOUT_S
+            )
+        assert found, f"{part} is not in the log"
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process."""
         self.process.send_signal(number)
@@ -79,6 +90,7 @@ class ServerProcess:
                 with self._reading:
                     self.log.append(line.rstrip("\n"))
                     self.lines_read += 1
+                    self._reading.notify_all()
                 if not self._listening.is_set():
                     self._note(line)
         self._listening.set()

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import grpc
 import pytest
 
+from maskwire.v1 import model_pb2, model_pb2_grpc
 from maskwire_client import Client
 from maskwire_server.domain.identity import ALL_SCOPES, Scope
 from maskwire_server.identity.api_keys import ApiKeyRecord
@@ -57,6 +60,16 @@ class GuardedServer:
             retry_attempts=1,
             overload_retries=0,
         )
+
+    def lines_read(self) -> int:
+        """Return how many lines the log has once those of all earlier calls are read."""
+        known, request_id = self.process.lines_read, f"fence-{uuid4().hex}"
+        metadata = (("x-api-key", self.globex), ("x-request-id", request_id))
+        with grpc.insecure_channel(self.process.address) as channel:
+            models = model_pb2_grpc.ModelServiceStub(channel)
+            models.ListModels(model_pb2.ListModelsRequest(), metadata=metadata, timeout=60)
+        self.process.wait_for_line(request_id, known)
+        return self.process.lines_read
 
 
 @contextmanager

@@ -88,13 +88,14 @@ def test_anothers_handle_is_as_one_that_never_was(
     guarded: GuardedServer, channel: grpc.Channel, handles: Handles, slot: Slot
 ):
     theirs, nobodys = handles.acmes[slot.kind], handles.nobodys[slot.kind]
-    before = guarded.process.lines_read
+    before = guarded.lines_read()
     of_another = call(channel, guarded.globex, slot, request_with(slot, theirs))
     of_nobody = call(channel, guarded.globex, slot, request_with(slot, nobodys))
     assert of_another.code in REFUSALS
     assert of_another.code is of_nobody.code
     assert of_another.without(theirs) == of_nobody.without(nobodys)
     assert [len(one.responses) for one in (of_another, of_nobody)] == [0, 0]
+    assert guarded.lines_read() > before
     log = guarded.process.log_since(before)
     assert not [line for line in log if "acme" in line]
 

@@ -8,6 +8,7 @@ import select
 import signal
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,8 @@ def _segment(
 def _children(pid: int) -> list[int]:
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
-        found += [int(one) for one in (task / "children").read_text(encoding="ascii").split()]
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
+            found += [int(one) for one in (task / "children").read_text(encoding="ascii").split()]
     return found
 
 
@@ -73,8 +75,9 @@ def _wait_until_gone(pids: list[int]) -> None:
 
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
-        assert poll.poll(20_000), f"process {pid} is still there"
+        ended = poll.poll(20_000)
         os.close(descriptor)
+        assert ended, f"process {pid} is still there"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

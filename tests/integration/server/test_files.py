@@ -25,6 +25,8 @@ from tests.support.server_process import ServerProcess, server_process
 CHUNK = 2**20
 MAX_FILE = 12 * 2**20
 DEADLINE_S = 60.0
+IDLE_S = 6.0
+"""Longer than this machine stands still: only an upload that sends nothing is ended by it."""
 PICTURE = Path(__file__).parents[3] / "clients/python/pictures/demo.jpg"
 
 
@@ -41,7 +43,7 @@ def server(
         "folder": str(folder / "files"),
         "max_file_bytes": MAX_FILE,
         "max_uploads": 2,
-        "upload_idle_s": 1.0,
+        "upload_idle_s": IDLE_S,
     }
     with server_process(
         tmp_path_factory.mktemp("server"),

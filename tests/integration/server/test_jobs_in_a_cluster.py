@@ -120,7 +120,7 @@ def test_a_server_serves_all_but_jobs_until_the_broker_is_there(
     url = nats.url
     nats.kill()
     with replica("one", tmp_path, url) as server:
-        assert any(_event(line) == "jobs are not available yet" for line in server.log)
+        assert any(_event(line) == "jobs are not available yet" for line in server.log_since(0))
         with grpc.insecure_channel(server.address) as channel:
             models: Any = model_pb2_grpc.ModelServiceStub(channel)
             assert models.ListModels(model_pb2.ListModelsRequest(), timeout=DEADLINE_S).models

@@ -53,7 +53,7 @@ INTRINSICS = geometry_pb2.CameraIntrinsics(
 @pytest.fixture(scope="module")
 def job_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("jobs")
-    with server_process(folder, models={"cpu_threads": 1}, jobs={"lease_s": 5.0}) as process:
+    with server_process(folder, models={"cpu_threads": 1}) as process:
         yield process
 
 

@@ -10,14 +10,17 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from maskwire_server.decoders import pool as pool_module
 from maskwire_server.decoders.child import ChildLimits
 from maskwire_server.decoders.child_handle import ChildHandle
 from maskwire_server.decoders.pool import DecoderPool
@@ -130,8 +133,10 @@ def test_a_child_that_died_while_it_was_idle_costs_nobody_anything(pool, metrics
     assert ends(metrics, "crashed") == 1
 
 
-def test_many_crashes_in_a_second_are_refused_for_a_while(pool, doing):
+def test_many_crashes_in_a_second_are_refused_for_a_while(pool, doing, monkeypatch):
     acme(pool).image(SMALL, LIMITS)
+    # All in one second, however long a child takes to start and to crash here.
+    monkeypatch.setattr(pool_module, "time", SimpleNamespace(monotonic=lambda: 1000.0))
     codes = set()
     for _ in range(40):
         doing(lambda pid: os.kill(pid, signal.SIGKILL))
@@ -313,11 +318,16 @@ def test_closing_leaves_no_process_and_no_descriptor(metrics):
         video.close()
         assert len(pids_under(nursery)) == 1
     assert not any(Path(f"/proc/{pid}").exists() for pid in (nursery, *pids))
-    assert _open_descriptors() == before
+    assert _open_descriptors() <= before
 
 
-def _open_descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
+def _open_descriptors() -> set[tuple[str, str]]:
+    """Return which are open, and what they are of; other threads may close theirs meanwhile."""
+    found = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # that of the listing itself
+            found.add((descriptor.name, str(descriptor.readlink())))
+    return found
 
 
 def test_children_have_two_descriptors_and_no_environment_of_the_server(pool, monkeypatch):
