@@ -12,7 +12,7 @@ from .engine import ModelDescription, SegmentationEngine
 from .errors import ErrorCode, MaskwireError
 from .executor import BoundedExecutor, Completed
 from .prompts import PromptKind
-from .residency import WeightResidency
+from .residency import LoadState, WeightResidency
 from .tracking import TrackingEngine
 
 Value = TypeVar("Value")
@@ -43,6 +43,13 @@ class ServedModel:
     def description(self) -> ModelDescription:
         """What the model is and can do."""
         return self.engine.description
+
+    @property
+    def load_state(self) -> LoadState:
+        """Where its weights are."""
+        if self.residency is None:
+            return LoadState.LOADED
+        return self.residency.state_of(self.description.name)
 
     async def run(
         self,

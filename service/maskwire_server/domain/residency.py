@@ -7,6 +7,7 @@ engines, so that no model in use is ever without its weights and none is loaded 
 
 from __future__ import annotations
 
+import enum
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -20,10 +21,23 @@ from .observer import Observer
 Value = TypeVar("Value")
 
 
+class LoadState(enum.Enum):
+    """Where a model's weights are."""
+
+    LOADED = enum.auto()
+    """On the device."""
+    LOADING = enum.auto()
+    """On their way to it."""
+    ON_DEMAND = enum.auto()
+    """Not on it: whoever uses the model next loads them."""
+    FAILED = enum.auto()
+    """Not on it, because they could not be read; whoever uses the model next tries again."""
+
+
 class WeightResidency:
     """Keeps the weights of one device's models within a budget; the least recently used go first.
 
-    Used on the thread that owns the device only.
+    Used on the thread that owns the device only, but for `state_of`.
     """
 
     def __init__(self, budget_bytes: int, observer: Observer) -> None:
@@ -36,6 +50,11 @@ class WeightResidency:
         self._budget_bytes = budget_bytes
         self._observer = observer
         self._resident: OrderedDict[str, SegmentationEngine] = OrderedDict()
+        self._states: dict[str, LoadState] = {}
+
+    def state_of(self, name: str) -> LoadState:
+        """Return where a model's weights are; asked on any thread."""
+        return self._states.get(name, LoadState.ON_DEMAND)
 
     @property
     def resident_bytes(self) -> int:
@@ -84,20 +103,26 @@ class WeightResidency:
 
     @contextmanager
     def _loading(self, name: str) -> Iterator[None]:
+        self._states[name] = LoadState.LOADING
         self._observer.model_loading(name, is_loading=True)
         started = time.perf_counter()
         try:
             yield
             self._observer.model_loaded(name, time.perf_counter() - started)
+        except BaseException:
+            self._states[name] = LoadState.FAILED
+            raise
         finally:
             self._observer.model_loading(name, is_loading=False)
 
     def _keep(self, name: str, engine: SegmentationEngine) -> None:
         self._resident[name] = engine
+        self._states[name] = LoadState.LOADED
         self._observer.weights_changed(name, engine.weight_bytes)
 
     def _make_room(self, size_bytes: int) -> None:
         while self._resident and self.resident_bytes + size_bytes > self._budget_bytes > 0:
             name, engine = self._resident.popitem(last=False)
             engine.drop_weights()
+            self._states[name] = LoadState.ON_DEMAND
             self._observer.weights_changed(name, 0)

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from maskwire.v1 import image_pb2, mask_pb2, segmentation_pb2, segmentation_pb2_grpc
+from maskwire_client import Client, LoadState
 from maskwire_server.domain.engine import SegmentationEngine
 from maskwire_server.domain.residency import WeightResidency
 from maskwire_server.engines.checkpoints import specify
@@ -143,6 +144,16 @@ def test_four_models_take_turns_and_answer_as_if_all_were_loaded(
         assert 0 < scraped(server.metrics_port, WEIGHTS) <= budget
         assert f'{LOADING}{{model="{models[0]["name"]}"}} 0.0' in metrics_page(server.metrics_port)
         assert scraped(server.metrics_port, LOADING) == 0
+        states = load_states(server)
+        assert LoadState.ON_DEMAND in states.values(), "not all fit"
+        for name, state in states.items():
+            is_in_memory = scraped(server.metrics_port, WEIGHTS, name) > 0
+            assert state is (LoadState.LOADED if is_in_memory else LoadState.ON_DEMAND), name
+
+
+def load_states(server: ServerProcess) -> dict[str, LoadState]:
+    with Client(server.address) as client:
+        return {model.name: model.load_state for model in client.models()}
 
 
 def test_the_weights_in_memory_are_never_more_than_the_budget(

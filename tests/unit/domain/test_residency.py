@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
-from maskwire_server.domain.residency import WeightResidency
+from maskwire_server.domain.residency import LoadState, WeightResidency
 from maskwire_server.observability.metrics import Metrics
 from tests.support.colour_engine import ColourEngine
 
@@ -46,10 +47,14 @@ class Loading(Metrics):
         super().__init__()
         self.now: set[str] = set()
         self.ever: list[str] = []
+        self.tell: Callable[[str], LoadState] | None = None
+        self.told: list[LoadState] = []
 
     def model_loading(self, model: str, *, is_loading: bool) -> None:
         super().model_loading(model, is_loading=is_loading)
         if is_loading:
+            if self.tell is not None:
+                self.told.append(self.tell(model))
             assert not self.now, "one at a time"
             self.now.add(model)
             self.ever.append(model)
@@ -120,6 +125,19 @@ def test_weights_that_cannot_be_read_again_fail_the_call_and_later_ones_may_succ
         world.use("a")
     assert world.loading.ever == ["a", "b", "a"]
     assert not world.loading.now, "it is not said to load for ever"
+    assert world.residency.state_of("a") is LoadState.FAILED
     world.engines["a"].is_broken = False
     world.use("a")
+    assert world.residency.state_of("a") is LoadState.LOADED
     world.use("b")
+
+
+def test_it_is_told_whose_weights_are_loaded() -> None:
+    world = World(100, a=60, b=60)
+    states = [world.residency.state_of(name) for name in world.engines]
+    assert states == [LoadState.ON_DEMAND, LoadState.LOADED]
+    world.loading.tell = world.residency.state_of
+    world.use("a")
+    assert world.loading.told == [LoadState.LOADING]
+    states = [world.residency.state_of(name) for name in world.engines]
+    assert states == [LoadState.LOADED, LoadState.ON_DEMAND]

@@ -34,6 +34,7 @@ from maskwire_server.domain.prompts import (
     PromptKind,
 )
 from maskwire_server.domain.renderings import Delivery, Picture, RenderingRequest, RenderingStyle
+from maskwire_server.domain.residency import LoadState
 from maskwire_server.domain.segmentation import (
     ImageInfo,
     MaskOptions,
@@ -331,3 +332,8 @@ def test_a_model_is_described_in_full():
         if field.name not in {set_field.name for set_field, _ in message.ListFields()}
     }
     assert unset == set()
+
+
+def test_every_state_of_weights_is_told():
+    states = {models._LOAD_STATES[state] for state in LoadState}
+    assert states == set(model_pb2.LoadState.values()) - {model_pb2.LOAD_STATE_UNSPECIFIED}

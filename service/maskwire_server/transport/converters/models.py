@@ -9,6 +9,7 @@ from maskwire.v1 import model_pb2
 from ...domain.engine import ModelDescription
 from ...domain.models import ServedModel
 from ...domain.prompts import PromptKind
+from ...domain.residency import LoadState
 
 _PROMPT_KINDS: Mapping[PromptKind, model_pb2.PromptKind.ValueType] = {
     PromptKind.POINT: model_pb2.PROMPT_KIND_POINT,
@@ -16,6 +17,13 @@ _PROMPT_KINDS: Mapping[PromptKind, model_pb2.PromptKind.ValueType] = {
     PromptKind.NEGATIVE_BOX: model_pb2.PROMPT_KIND_NEGATIVE_BOX,
     PromptKind.MASK: model_pb2.PROMPT_KIND_MASK,
     PromptKind.TEXT: model_pb2.PROMPT_KIND_TEXT,
+}
+
+_LOAD_STATES: Mapping[LoadState, model_pb2.LoadState.ValueType] = {
+    LoadState.LOADED: model_pb2.LOAD_STATE_LOADED,
+    LoadState.LOADING: model_pb2.LOAD_STATE_LOADING,
+    LoadState.ON_DEMAND: model_pb2.LOAD_STATE_ON_DEMAND,
+    LoadState.FAILED: model_pb2.LOAD_STATE_FAILED,
 }
 
 _VISUAL = frozenset({PromptKind.POINT, PromptKind.BOX, PromptKind.MASK})
@@ -39,7 +47,7 @@ def model_to_proto(model: ServedModel) -> model_pb2.Model:
         device=description.device,
         precision=description.precision,
         license=description.license,
-        load_state=model_pb2.LOAD_STATE_LOADED,
+        load_state=_LOAD_STATES[model.load_state],
         is_default=model.is_default,
     )
 

@@ -108,9 +108,9 @@ class _LoadStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LoadState.V
     LOAD_STATE_LOADING: _LoadState.ValueType  # 2
     """Being loaded."""
     LOAD_STATE_ON_DEMAND: _LoadState.ValueType  # 3
-    """Loaded at the first request that names it."""
+    """Loaded by the next request that it serves; others have its place in memory."""
     LOAD_STATE_FAILED: _LoadState.ValueType  # 4
-    """Could not be loaded; the server's log says why."""
+    """Could not be loaded; the server's log says why, and the next request tries again."""
 
 class LoadState(_LoadState, metaclass=_LoadStateEnumTypeWrapper):
     """LoadState says whether a model is on its device."""
@@ -122,9 +122,9 @@ LOAD_STATE_LOADED: LoadState.ValueType  # 1
 LOAD_STATE_LOADING: LoadState.ValueType  # 2
 """Being loaded."""
 LOAD_STATE_ON_DEMAND: LoadState.ValueType  # 3
-"""Loaded at the first request that names it."""
+"""Loaded by the next request that it serves; others have its place in memory."""
 LOAD_STATE_FAILED: LoadState.ValueType  # 4
-"""Could not be loaded; the server's log says why."""
+"""Could not be loaded; the server's log says why, and the next request tries again."""
 Global___LoadState: _TypeAlias = LoadState  # noqa: Y015
 
 @_typing.final
