@@ -145,7 +145,7 @@ class _Download:
         self._folder = folder
         self._listener = listener
         self._endpoint = endpoint
-        self._token = token
+        self._token = (token or "").strip() or None  # files of secrets end in a line break
         self._source = f"{published.repository} on the model hub"
 
     def run(self) -> None:

@@ -106,6 +106,18 @@ def test_a_token_whose_owner_waits_for_access_is_told_from_none(hub: ModelHub, t
     assert checkpoints.pull(NAME, tmp_path, endpoint=hub.endpoint, token=GRANTED).is_published
 
 
+@pytest.mark.parametrize("around", ["{}\n", " {}"])
+def test_a_token_with_space_around_it_is_the_token(hub: ModelHub, tmp_path: Path, around: str):
+    token = around.format(GRANTED)
+    assert checkpoints.pull(NAME, tmp_path, endpoint=hub.endpoint, token=token).is_published
+
+
+@pytest.mark.parametrize("empty", ["", "\n"])
+def test_an_empty_token_is_none(hub: ModelHub, tmp_path: Path, empty: str):
+    message = unavailable(tmp_path, endpoint=hub.endpoint, token=empty)
+    assert "MASKWIRE_MODELS__HUB_TOKEN" in message
+
+
 def test_an_unreachable_hub_is_answered_with_the_way_out(hub: ModelHub, tmp_path: Path):
     endpoint = hub.endpoint
     hub.shutdown()
@@ -213,6 +225,26 @@ def test_a_folder_that_upstream_saved_is_read(tmp_path: Path, small_sam3: Path):
     first, second = (load(folder)._network.model for folder in (small_sam3, tmp_path / "saved"))
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, second.state_dict()[name])
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        ("config.json", {"detector_config": "none"}),
+        ("config.json", {"tracker_config": [1]}),
+        ("tokenizer_config.json", None),
+        ("processor_config.json", None),
+        ("tokenizer.json", None),
+    ],
+)
+def test_a_damaged_file_refuses_the_load(
+    tmp_path: Path, small_sam3: Path, file: str, changes: dict[str, Any] | None
+):
+    shutil.copytree(small_sam3, tmp_path / "broken")
+    whole = json.loads((small_sam3 / file).read_text())
+    damaged = None if changes is None else whole | changes
+    (tmp_path / "broken" / file).write_text(json.dumps(damaged))
+    assert str(tmp_path / "broken") in refused(tmp_path / "broken")
 
 
 @pytest.mark.parametrize("file", ["config.json", "processor_config.json", "tokenizer.json"])

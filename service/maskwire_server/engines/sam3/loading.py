@@ -81,8 +81,10 @@ def load_parts(folder: Path) -> Sam3Parts:
                 output_loading_info=True,
             )
             names = _names_in(folder)
-    except (OSError, SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
+    except MaskwireError:
+        raise
+    except Exception as error:  # upstream raises whatever its code meets in a damaged file
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise _unavailable(f"checkpoint {folder} cannot be read: {reason}", folder) from error
     _refuse_misfits(report, _swallowed(names, model), folder)
     return Sam3Parts(model.eval(), processor.image_processor, processor.tokenizer)
