@@ -28,7 +28,7 @@ _FRAMES_UNSEEN = 30
 """Frames for which a removed object stays known, so that it is not found anew at once."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Sought:
     """A concept with what the detector reads of it, and the id that its first instance takes."""
 
@@ -37,13 +37,11 @@ class _Sought:
     reserved_id: int | None
     has_begun: bool = False
 
-    def tell(self, concept: SoughtConcept) -> bool:
-        """Take over what is said of it anew; return whether it is to be looked for anew."""
-        is_other = concept.score_threshold != self.concept.score_threshold
-        self.concept = concept
-        if concept.object_id is not None and not self.has_begun:
-            self.reserved_id = concept.object_id
-        return is_other
+    def told(self, concept: SoughtConcept) -> _Sought:
+        """Return it with what is said of it anew."""
+        takes_id = concept.object_id is not None and not self.has_begun
+        reserved_id = concept.object_id if takes_id else self.reserved_id
+        return replace(self, concept=concept, reserved_id=reserved_id)
 
 
 class ConceptVideo:
@@ -106,18 +104,18 @@ class ConceptVideo:
 
     def reserved_id(self, internal_id: int) -> int | None:
         """Return the id that an object takes as the first of its concept, once."""
-        sought = self._sought.get(self._session.obj_id_to_prompt_id[internal_id])
+        prompt_id = self._session.obj_id_to_prompt_id[internal_id]
+        sought = self._sought.get(prompt_id)
         if sought is None:
             return None
-        sought.has_begun = True
-        reserved, sought.reserved_id = sought.reserved_id, None
-        return reserved
+        self._sought[prompt_id] = replace(sought, has_begun=True, reserved_id=None)
+        return sought.reserved_id
 
     def release(self, object_id: int) -> None:
         """Keep an id for no instance any more: an object has it."""
-        for sought in self._sought.values():
+        for prompt_id, sought in self._sought.items():
             if sought.reserved_id == object_id:
-                sought.reserved_id = None
+                self._sought[prompt_id] = replace(sought, reserved_id=None)
 
     def seek(
         self,
@@ -149,13 +147,15 @@ class ConceptVideo:
         told = []
         for concept, encoded in zip(concepts, features, strict=True):
             prompt_id = self._prompt_id(concept.text)
-            if prompt_id in self._sought:
-                if self._sought[prompt_id].tell(concept):
-                    told.append(prompt_id)
-                continue
-            self._sought[prompt_id] = _Sought(concept, encoded, concept.object_id)
+            known = self._sought.get(prompt_id)
+            if known is None or known.concept.score_threshold != concept.score_threshold:
+                told.append(prompt_id)
+            self._sought[prompt_id] = (
+                _Sought(concept, encoded, concept.object_id)
+                if known is None
+                else known.told(concept)
+            )
             self._session.prompts[prompt_id] = concept.text
-            told.append(prompt_id)
         return told
 
     def bring_back(
@@ -330,10 +330,11 @@ class ConceptVideo:
         """Begin objects of concepts that are told in a frame that others were followed into."""
         session = self._session
         found, prompt_of = self._detect(prompt_ids, embedding)
-        here = [session.at(one, frame) for one in session.obj_ids]
+        here = {one: session.kept_at(one, frame) for one in session.obj_ids}
         masks = found["mask"][:0]
         if here:
-            masks = torch.cat([one["pred_masks"][:, 0] for one in here if one is not None])
+            shown = [session.at(one, frame) for one in here]
+            masks = torch.cat([one["pred_masks"][:, 0] for one in shown if one is not None])
         order = self._beginning(found, prompt_of, masks, capacity)
         if not order:
             return []
@@ -343,6 +344,10 @@ class ConceptVideo:
             session.admit(internal_id, prompt_of[at], score, frame, self._keep_alive)
         begun = found["mask"][order]
         self._model._tracker_add_new_objects(session, frame, ids, begun)
+        # Upstream follows all others into the frame anew, and forgets how they were corrected.
+        for internal_id, kept in here.items():
+            if kept is not None:
+                session.put_back(internal_id, frame, *kept)
         return self._begun(ids, begun)
 
     def _prompt_id(self, text: str) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -30,7 +30,7 @@ from .embedding import Sam3Embedding
 from .network import Sam3Network
 from .texts import TextEncoder
 from .video_prompting import VideoPrompting
-from .video_session import FrameFeatures, StreamedSession
+from .video_session import FrameFeatures, StreamedSession, remembered
 
 # The numbers with which the tracker takes a mask of 0 to 1 for logits.
 _MASK_SCALE, _MASK_BIAS = 20.0, -10.0
@@ -94,7 +94,7 @@ class Sam3Tracker(ConceptTracker):
         self._next_internal = itertools.count()
         self._new_id: Callable[[], int] | None = None
         # What objects that were corrected on the latest frame had been followed to there.
-        self._before: dict[int, dict[str, Any]] = {}
+        self._before: dict[int, tuple[str, dict[str, Any]]] = {}
         self._restarts: set[int] = set()
         # Frames on which prompts gave an object's mask, as far as they are held.
         self._settled: set[tuple[int, int]] = set()
@@ -116,12 +116,15 @@ class Sam3Tracker(ConceptTracker):
         return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
     def advance(self, frame: int, embedding: ImageEmbedding) -> list[ObjectSighting]:
-        """Take the next frame; see `ObjectTracker.advance`."""
+        """Take the next frame; see `ObjectTracker.advance`.
+
+        Where this fails, as whatever else is asked, the tracker stays as it was before.
+        """
         if not isinstance(embedding, Sam3Embedding):
             raise TypeError(f"{type(embedding).__name__} is not an embedding of this engine")
         if frame <= self._latest:
             raise ValueError(f"frame {frame} does not come after frame {self._latest}")
-        with self._computing():
+        with self._all_or_nothing():
             self._features.add(frame, embedding)
             if self._embeddings:  # concepts are looked for in the latest frame only
                 self._embeddings[self._latest] = self._embeddings[self._latest].without_concepts()
@@ -150,7 +153,7 @@ class Sam3Tracker(ConceptTracker):
         if embedding is None:
             raise ValueError(f"frame {frame} is not held")
         answers = []
-        with self._computing():
+        with self._all_or_nothing():
             for prompts in objects:
                 object_id = prompts.object_id
                 session, internal_id = self._object(object_id)
@@ -186,8 +189,8 @@ class Sam3Tracker(ConceptTracker):
         """Look for concepts from the latest frame on; see `ConceptTracker.seek`."""
         if not self._embeddings:
             raise ValueError("there is no frame to look for concepts in")
-        self._new_id = new_id
-        with self._computing():
+        with self._all_or_nothing():
+            self._new_id = new_id
             frame = self._latest
             seen = self._concepts.seek(concepts, frame, self._embeddings[frame], self._room)
             sightings = list(self._sightings([one for one in seen if one.is_new]))
@@ -201,8 +204,8 @@ class Sam3Tracker(ConceptTracker):
         new_id: Callable[[], int],
     ) -> list[ObjectSighting]:
         """Go on from what another tracker found; see `ConceptTracker.resume`."""
-        self._new_id = new_id
-        with self._computing():
+        with self._all_or_nothing():
+            self._new_id = new_id
             self._concepts.seek_later(concepts)
             masks = [self._prompting.cells(one.mask) for one in objects]
             brought = self._concepts.bring_back(objects, masks, self._latest)
@@ -234,7 +237,7 @@ class Sam3Tracker(ConceptTracker):
             self._restarts.add(object_id)
             before = self._before.pop(object_id, None)
             if before is not None:
-                session.outputs(internal_id)["non_cond_frame_outputs"][self._latest] = before
+                session.put_back(internal_id, self._latest, *before)
                 self._settled.discard((object_id, self._latest))
 
     def remove(self, object_ids: Collection[int]) -> None:
@@ -253,6 +256,25 @@ class Sam3Tracker(ConceptTracker):
     def reset(self) -> None:
         """Forget all objects, texts and frames."""
         self._begin()
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Compute, and leave everything as it was where that fails."""
+        owners = (
+            self,
+            self._features,
+            self._prompted_session,
+            self._found_session,
+            self._concepts,
+        )
+        restore = [remembered(owner) for owner in owners]
+        try:
+            with self._computing():
+                yield
+        except BaseException:
+            for again in restore:
+                again()
+            raise
 
     @property
     def _latest(self) -> int:
@@ -313,9 +335,9 @@ class Sam3Tracker(ConceptTracker):
         """Keep what an object was followed to, before it is corrected for the first time."""
         if object_id in self._before or session.at(internal_id, frame) is None:
             return
-        followed = session.outputs(internal_id)["non_cond_frame_outputs"].get(frame)
+        followed = session.kept_at(internal_id, frame)
         if followed is not None:
-            self._before[object_id] = dict(followed)
+            self._before[object_id] = followed
 
     def _prune(self) -> None:
         for session in (self._prompted_session, self._found_session):
@@ -332,6 +354,6 @@ class Sam3Tracker(ConceptTracker):
             yield from embedding.tracker_levels
         for session in (self._prompted_session, self._found_session):
             yield from session.tensors()
-        for output in self._before.values():
+        for _, output in self._before.values():
             yield from output.values()
         yield from self._concepts.tensors()

@@ -66,6 +66,8 @@ class VideoPrompting:
         index = session.obj_id_to_idx(internal_id)
         begins = frame not in session.frames_tracked_per_obj[index]
         earlier = session.at(internal_id, frame)
+        # Nor is it seen through what upstream makes of a frame in which a detection confirms it.
+        session.drop_at(internal_id, frame)
         features, positions = self._tracker._prepare_vision_features(session, frame, 1)
         *fine, coarse = (
             level.permute(1, 2, 0).view(1, -1, *size)
@@ -106,6 +108,7 @@ class VideoPrompting:
         """Follow an object through held frames anew."""
         index = session.obj_id_to_idx(internal_id)
         for frame in frames:
+            session.drop_at(internal_id, frame)
             features, positions = self._tracker._prepare_vision_features(session, frame, 1)
             *fine, _ = (
                 level.permute(1, 2, 0).view(1, -1, *size)

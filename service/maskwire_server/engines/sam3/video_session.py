@@ -7,8 +7,9 @@ when the network attends to it no longer.
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -25,6 +26,25 @@ _ENDLESS = 1 << 30
 # Conditioning frames kept beside the first, so that memory stays bounded; upstream keeps all.
 _NEWEST_CONDITIONING_FRAMES = 7
 _KINDS = ("cond_frame_outputs", "non_cond_frame_outputs")
+# What is in a session's tables: objects, kinds of frames, frames; what is known of a frame is
+# replaced, never changed.
+_TABLE_DEPTH = 3
+
+
+def remembered(owner: object) -> Callable[[], None]:
+    """Return what makes all tables of an object what they are now."""
+    kept = {name: _copied(value, _TABLE_DEPTH) for name, value in vars(owner).items()}
+    return lambda: vars(owner).update(kept)
+
+
+def _copied(value: Any, depth: int) -> Any:
+    if depth == 0 or not isinstance(value, dict | list | set):
+        return value
+    copied = copy.copy(value)
+    if isinstance(copied, dict):
+        for name, inner in copied.items():
+            copied[name] = _copied(inner, depth - 1)
+    return copied
 
 
 class FrameFeatures(Sam3VideoInferenceCache):
@@ -114,6 +134,24 @@ class StreamedSession(Sam3VideoInferenceSession):
             return None
         kept = self.outputs(obj_id)
         return next((kept[kind][frame] for kind in _KINDS if frame in kept[kind]), None)
+
+    def kept_at(self, obj_id: int, frame: int) -> tuple[str, dict[str, Any]] | None:
+        """Return what an object was in a frame, with how it is kept; None for one it began in."""
+        index, kept = self._obj_id_to_idx[obj_id], self.outputs(obj_id)
+        if frame not in self.frames_tracked_per_obj[index]:
+            return None
+        return next(((kind, kept[kind][frame]) for kind in _KINDS if frame in kept[kind]), None)
+
+    def put_back(self, obj_id: int, frame: int, kind: str, output: dict[str, Any]) -> None:
+        """Make an object in a frame what `kept_at` returned."""
+        self.drop_at(obj_id, frame)
+        self.outputs(obj_id)[kind][frame] = output
+
+    def drop_at(self, obj_id: int, frame: int) -> None:
+        """Forget what an object was in a frame."""
+        kept = self.outputs(obj_id)
+        for kind in _KINDS:
+            kept[kind].pop(frame, None)
 
     def remove_object(self, obj_id: int, strict: bool = False) -> None:
         """Forget an object; upstream's own forgets the frames with the last object."""
