@@ -12,6 +12,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -166,33 +168,54 @@ def pull(
     Raises:
         MaskwireError: `MODEL_NOT_FOUND` where the catalogue lacks the name; `INVALID_ARGUMENT`
             where the model ships with Maskwire; `MODEL_UNAVAILABLE` where the hub cannot be
-            reached or lacks the file, where the digest is not the expected one, or where the
-            tensors do not fit. Nothing that was installed before is touched then.
+            reached or lacks the file, where the digest is not the expected one, where the tensors
+            do not fit, or where the folder cannot be written. Nothing that was installed before is
+            touched then.
     """
     entry = catalogue.require(name)
     listener = progress or (lambda _: None)
     home = folder / name
-    if entry.published_folder is not None:
-        return _pull_folder(entry, home, source_file, listener, endpoint, token)
-    if entry.published is None:
-        raise MaskwireError(
-            ErrorCode.INVALID_ARGUMENT, f"{name} ships with Maskwire: there is nothing to pull"
-        )
-    home.mkdir(parents=True, exist_ok=True)
-    if source_file is not None:
-        return _install(
-            entry, entry.published, home, source_file, verified_digest(source_file, None), listener
-        )
-    download_folder = home / "download"
-    fetched = _download(name, entry.published, download_folder, listener, endpoint)
-    listener(PullProgress(PullStage.VERIFYING, 0, entry.published.size_bytes))
+    with _writing_to(home, name):
+        if entry.published_folder is not None:
+            return _pull_folder(entry, home, source_file, listener, endpoint, token)
+        if entry.published is None:
+            raise MaskwireError(
+                ErrorCode.INVALID_ARGUMENT, f"{name} ships with Maskwire: there is nothing to pull"
+            )
+        return _pull_file(entry, entry.published, home, source_file, listener, endpoint)
+
+
+@contextmanager
+def _writing_to(home: Path, name: str) -> Iterator[None]:
+    """Report a disk that is full or may not be written as such."""
     try:
-        digest = verified_digest(fetched, entry.published.sha256)
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise _unavailable(f"{home} cannot be written: {reason}", name) from error
+
+
+def _pull_file(
+    entry: CatalogueEntry,
+    published: PublishedCheckpoint,
+    home: Path,
+    source: Path | None,
+    listener: ProgressListener,
+    endpoint: str | None,
+) -> InstalledCheckpoint:
+    home.mkdir(parents=True, exist_ok=True)
+    if source is not None:
+        return _install(entry, published, home, source, verified_digest(source, None), listener)
+    download_folder = home / "download"
+    fetched = _download(entry.name, published, download_folder, listener, endpoint)
+    listener(PullProgress(PullStage.VERIFYING, 0, published.size_bytes))
+    try:
+        digest = verified_digest(fetched, published.sha256)
     except MaskwireError:
         # Kept, it would be taken for a finished download by the next call.
         shutil.rmtree(download_folder, ignore_errors=True)
         raise
-    checkpoint = _install(entry, entry.published, home, fetched, digest, listener)
+    checkpoint = _install(entry, published, home, fetched, digest, listener)
     shutil.rmtree(download_folder, ignore_errors=True)
     return checkpoint
 

@@ -7,6 +7,7 @@ that it is there whole or not at all. The record of which folder is in force is 
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from .weights import verified_digest, verified_folder_digest
 
 _PREFIX = "files-"
 _UNAUTHENTICATED = 401
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ def install(
     Raises:
         MaskwireError: `MODEL_UNAVAILABLE` as `checkpoints.pull` says. What was fetched before a
             connection broke off is kept for the next call.
+        OSError: `home` cannot be written.
     """
     published = entry.published_folder
     if published is None:
@@ -122,6 +125,13 @@ def _refuse_misfit(folder: Path) -> None:
     from .sam3.loading import load_parts  # seconds to import
 
     load_parts(folder)
+
+
+def _is_of_the_disk(error: Exception) -> bool:
+    """Whether a file here could not be written; the client's errors of the hub have no number."""
+    return isinstance(error, OSError) and (
+        error.errno in _DISK_FULL or (error.errno is not None and error.filename is not None)
+    )
 
 
 def _belongs(name: str, published: PublishedFolder) -> bool:
@@ -186,6 +196,8 @@ class _Download:
                 tqdm_class=cast(Any, bar_for(self._listener, total, done)),
             )
         except Exception as error:  # as above, and those of xet
+            if _is_of_the_disk(error):
+                raise
             raise self._refused(error) from error
 
     def _verify(self, file: Path, sha256: str) -> None:

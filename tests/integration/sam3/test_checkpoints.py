@@ -128,6 +128,17 @@ def test_an_unreachable_hub_is_answered_with_the_way_out(hub: ModelHub, tmp_path
     assert GRANTED not in message
 
 
+@pytest.mark.parametrize("taken", [NAME, f"{NAME}/download"])
+def test_a_folder_that_cannot_be_written_is_not_taken_for_the_hub(
+    hub: ModelHub, tmp_path: Path, taken: str
+):
+    (tmp_path / taken).parent.mkdir(exist_ok=True)
+    (tmp_path / taken).write_text("not a folder")
+    message = unavailable(tmp_path, endpoint=hub.endpoint, token=GRANTED)
+    assert f"{tmp_path / NAME} cannot be written" in message
+    assert "connection" not in message
+
+
 def test_weights_of_another_digest_are_refused_and_fetched_again(hub: ModelHub, tmp_path: Path):
     whole = hub.files["model.safetensors"]
     hub.files["model.safetensors"] = whole[:-1] + bytes([whole[-1] ^ 1])
