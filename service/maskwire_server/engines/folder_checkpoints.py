@@ -171,6 +171,13 @@ class _Download:
         for file in files:
             if file.lfs is not None:
                 self._verify(self._folder / file.rfilename, file.lfs.sha256)
+        self._remove_all_but({file.rfilename for file in files})
+
+    def _remove_all_but(self, names: set[str]) -> None:
+        """Remove what an earlier call fetched that broke off, when the hub had other files."""
+        for file in self._folder.iterdir():
+            if file.is_file() and file.name not in names:
+                file.unlink()
 
     def _list(self) -> tuple[str, Sequence[RepoSibling]]:
         repository = self._published.repository

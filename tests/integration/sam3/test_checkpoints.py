@@ -139,6 +139,18 @@ def test_a_folder_that_cannot_be_written_is_not_taken_for_the_hub(
     assert "connection" not in message
 
 
+def test_what_the_hub_had_when_an_earlier_download_broke_off_is_left_out(
+    hub: ModelHub, tmp_path: Path
+):
+    weights = hub.files["model.safetensors"]
+    download = tmp_path / NAME / "download"
+    download.mkdir(parents=True)
+    (download / "model-00001-of-00002.safetensors").write_bytes(weights)
+    pulled = checkpoints.pull(NAME, tmp_path, endpoint=hub.endpoint, token=GRANTED)
+    assert pulled.sha256 == hashlib.sha256(weights).hexdigest()
+    assert [file.name for file in pulled.file.glob("*.safetensors")] == ["model.safetensors"]
+
+
 def test_weights_of_another_digest_are_refused_and_fetched_again(hub: ModelHub, tmp_path: Path):
     whole = hub.files["model.safetensors"]
     hub.files["model.safetensors"] = whole[:-1] + bytes([whole[-1] ^ 1])
