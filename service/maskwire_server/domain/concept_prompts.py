@@ -6,8 +6,8 @@ The rules:
 - without a text, boxes without an object id are together one concept if one of them is negative;
 - points and masks without an object id, or with that of a text, refine an instance that was found:
   a mask the one that it overlaps most; points the one that holds most of them (of the foreground
-  points, where there are any), and where none holds any, the nearest; all that refines one
-  instance refines it together, and where nothing was found it means nothing;
+  points, where there are any); and where it overlaps or they hit none, the nearest; all that
+  refines one instance refines it together, and where nothing was found it means nothing;
 - prompts with other object ids are objects of their own.
 """
 
@@ -286,23 +286,32 @@ def _meant(
     size: ImageSize,
 ) -> FoundInstance:
     """Return the instance that prompts refine; of equals the nearest, then the most confident."""
-    drawn = None if prompts.mask is None else np.packbits(_small_drawn(prompts.mask, size))
+    scale = np.array([_COMPARED_SIDE_PX / size.width_px, _COMPARED_SIDE_PX / size.height_px])
+    drawn = None if prompts.mask is None else _small_drawn(prompts.mask, size)
     has_foreground = bool(prompts.point_labels.any())
     clicks = prompts.points[prompts.point_labels] if has_foreground else prompts.points
-    scale = (_COMPARED_SIDE_PX / size.width_px, _COMPARED_SIDE_PX / size.height_px)
+    if drawn is not None and drawn.any() and not len(clicks):
+        clicks = _middle(drawn) / scale
     cells = np.minimum((clicks * scale).astype(np.int64), _COMPARED_SIDE_PX - 1)
 
-    def fit(one: FoundInstance) -> tuple[float, float, float]:
+    def fit(one: FoundInstance) -> tuple[float, float, float, float]:
         mask = masks[one.object_id]
+        overlap = 0.0
         if drawn is not None:
-            return float(_ious(drawn, np.packbits(mask)[None])[0]), 0.0, one.instance.score
+            overlap = float(_ious(np.packbits(drawn), np.packbits(mask)[None])[0])
         held = float(np.count_nonzero(mask[cells[:, 1], cells[:, 0]]))
-        return held, -_distance_px(clicks, one.instance.box), one.instance.score
+        return overlap, held, -_distance_px(clicks, one.instance.box), one.instance.score
 
     return max(candidates, key=fit)
 
 
-def _distance_px(points: NDArray[np.float32], box: Box) -> float:
+def _middle(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the mean position of a mask's cells, x and y, shape (1, 2)."""
+    rows, columns = np.nonzero(mask)
+    return np.array([[columns.mean() + 0.5, rows.mean() + 0.5]])
+
+
+def _distance_px(points: NDArray[np.floating], box: Box) -> float:
     """Return how far points are from a box, all together; 0 where all are in it."""
     x, y = points[:, 0], points[:, 1]
     beside = np.maximum(np.maximum(box.x_min - x, x - box.x_max), 0)

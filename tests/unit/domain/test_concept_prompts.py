@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -198,6 +200,34 @@ def test_a_mask_refines_the_instance_that_it_overlaps_most_and_replaces_its_mask
     assert anew.object_id == 2
     assert isinstance(anew.mask, np.ndarray)
     assert np.array_equal(anew.mask, bitmap)
+
+
+BESIDE, NOTHING = Box(44, 10, 49, 40), Box(0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "clicked"), [(BESIDE, None), (BESIDE, Point(48, 20)), (NOTHING, Point(48, 20))]
+)
+def test_a_mask_that_overlaps_none_refines_the_nearest(drawn: Box, clicked: Point | None) -> None:
+    bitmap = np.zeros((SIZE.height_px, SIZE.width_px), dtype=np.bool_)
+    bitmap[int(drawn.y_min) : int(drawn.y_max), int(drawn.x_min) : int(drawn.x_max)] = True
+    encoded = encode_mask(bitmap, MaskEncoding.COCO_RLE)
+    points = [] if clicked is None else [(PointPrompt(clicked), 5)]
+    read = read_concepts(prompts((TextPrompt("a"), 5), (MaskPrompt(encoded), 5), *points), SIZE)
+    grouped = group_prompts(read.refining, SIZE, InProcessDecoder(), first_free_id=1 << 31)
+    pair = [replace(one, concept=0) for one in found_pair()]
+    (anew,) = refinements(pair, read, grouped, SIZE)
+    assert anew.object_id == 2, "not the one of the highest score, far off"
+
+
+def test_logits_that_show_nothing_in_the_image_refine_the_most_confident() -> None:
+    values = np.full((10, 20), -5.0, dtype=np.float32)
+    values[:, :5] = 5.0
+    beyond = MaskLogits(values, Box(-SIZE.width_px, 0.0, SIZE.width_px, SIZE.height_px))
+    read = read_concepts(prompts(TextPrompt("a"), TextPrompt("b"), MaskPrompt(beyond)), SIZE)
+    grouped = group_prompts(read.refining, SIZE, InProcessDecoder(), first_free_id=1 << 31)
+    (anew,) = refinements(found_pair(), read, grouped, SIZE)
+    assert anew.object_id == 1
 
 
 def test_points_with_the_id_of_a_text_refine_its_instances_only() -> None:

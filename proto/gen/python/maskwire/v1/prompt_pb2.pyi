@@ -82,9 +82,10 @@ class Prompt(_message.Message):
     Beside a text, prompts without an object_id are about what the text finds: boxes are exemplars of
     every text, and points and masks refine an instance that was found. A mask refines the instance
     that it overlaps most; points the one that holds most of them (of the foreground points, where
-    there are any), and where none holds any, the nearest. Everything that refines one instance
-    refines it together; where nothing was found it means nothing. Prompts with the object_id of a
-    text are about that text alone, and prompts with any other are objects of their own.
+    there are any); and where it overlaps none, or none holds any, the nearest. Everything that
+    refines one instance refines it together; where nothing was found it means nothing. Prompts with
+    the object_id of a text are about that text alone, and prompts with any other are objects of
+    their own.
 
     In videos and sessions a text stands alone: it is looked for from its frame on, every instance is
     an object as soon as it appears, and the first one takes the object_id of the text where that has
