@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -33,6 +32,7 @@ from tests.deploy.images import (
     is_from_context,
     stages_of,
 )
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.robustness, pytest.mark.timeout(3600)]
 
@@ -127,12 +127,6 @@ def replay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replay]:
     replay.build(stages_of(SERVER.file)["builder"].commands)
     yield replay
     shutil.rmtree(replay.root)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
 
 
 def check(replay: Replay, environment: Mapping[str, str], port: int) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -29,6 +28,7 @@ from deploy.kubernetes.validate import FOLDER
 from tests.deploy.manifests import container_of, environment_of, overlay, programs
 from tests.support.metrics_page import metrics_page
 from tests.support.nats_process import nats_process, nats_program
+from tests.support.ports import free_ports
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -61,9 +61,8 @@ class Started:
         assert self._ready.wait(_START_TIMEOUT_S), "\n".join(self.log)
         assert self.process.poll() is None, "\n".join(self.log)
 
-    def end(self, within_s: float) -> int:
-        """Return how it ends after SIGTERM."""
-        self.process.send_signal(signal.SIGTERM)
+    def wait(self, within_s: float) -> int:
+        """Return how it ended, once its log is read."""
         code = self.process.wait(within_s)
         self._reader.join()
         return code
@@ -76,16 +75,6 @@ class Started:
                 if any(re.search(rf'"event": "{one}"|\b{one}\b', line) for one in _READY_EVENTS):
                     self._ready.set()
         self._ready.set()
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports: list[int] = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def moved(environment: dict[str, str], folder: Path, nats_url: str) -> dict[str, str]:
@@ -120,9 +109,8 @@ def started(
         program.wait_until_ready()
         yield program, {numbers[name]: here[name] for name in numbers}
     finally:
-        if program.process.poll() is None:
-            program.process.kill()
-            program.process.wait()
+        program.process.kill()
+        program.wait(_START_TIMEOUT_S)
 
 
 def asked(probe: Mapping[str, Any], ports: Mapping[int, int]) -> int:
@@ -155,7 +143,7 @@ def test_a_container_starts_answers_its_probes_is_scraped_and_drains(name, deplo
             statuses = watched_until_not_serving(program, container["readinessProbe"], ports)
             assert statuses == [SERVING, NOT_SERVING]
             grace_s = manifest["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
-            assert program.process.wait(grace_s) == 0, "\n".join(program.log)
+            assert program.wait(grace_s) == 0, "\n".join(program.log)
 
 
 def watched_until_not_serving(
@@ -210,5 +198,5 @@ def test_a_variable_that_is_no_setting_ends_the_program():
     (manifest,) = programs(overlay("dev"))
     environment = environment_of(overlay("dev"), container_of(manifest))
     broken = Started(["serve"], environment | {"MASKWIRE_GRPC__PROT": "1", "HOME": "/tmp"})
-    assert broken.process.wait(_START_TIMEOUT_S) != 0
+    assert broken.wait(_START_TIMEOUT_S) != 0
     assert "grpc.prot" in "\n".join(broken.log)

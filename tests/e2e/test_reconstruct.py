@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -30,6 +29,7 @@ from maskwire_client import (
 from maskwire_client._maps import INLINE_BYTES
 from tests.support.both_clients import connect
 from tests.support.job_calls import disc
+from tests.support.ports import free_port
 from tests.support.server_process import ServerProcess, server_process
 from tests.support.videos import squares_video
 
@@ -64,12 +64,6 @@ def started(folder: Path, port: int = 0, **jobs: float):
         models={"cpu_threads": 1},
         jobs={"database": str(folder / "jobs.sqlite"), **jobs},
     )
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 async def test_objects_of_masks_with_their_files(connect, job_server, tmp_path) -> None:

@@ -14,6 +14,8 @@ from tests.support.soak_run import SoakPlan, soak
 from tests.support.soak_world import soak_world
 
 
+# Half a minute of load, and four starts of a server, which a busy machine takes minutes for.
+@pytest.mark.timeout(1200)
 async def test_a_rolling_restart_under_load_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

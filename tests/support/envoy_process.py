@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import json
-import socket
 import subprocess
 import threading
 import urllib.request
@@ -21,6 +20,7 @@ from typing import IO, Any, cast
 
 import yaml  # type: ignore[import-untyped]  # the project has no stubs of it
 
+from tests.support.ports import free_port
 from tests.support.tools import tool
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "envoy" / "envoy.yaml"
@@ -193,7 +193,7 @@ def envoy_process(
 ) -> Iterator[Envoy]:
     """Run Envoy before these servers, with the shipped configuration or one made of it."""
     program = tool("envoy", "the shipped configuration of Envoy, with a real one")
-    admin_port = _free_port()
+    admin_port = free_port()
     file = folder / "envoy.yaml"
     file.write_text(yaml.safe_dump(substituted(configuration or shipped(), servers, admin_port)))
     envoy = Envoy(program, file, admin_port)
@@ -202,9 +202,3 @@ def envoy_process(
         yield envoy
     finally:
         envoy.stop()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_LOOPBACK, 0))
-        return int(probe.getsockname()[1])

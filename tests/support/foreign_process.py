@@ -43,9 +43,6 @@ class ForeignProcess(ABC):
     def arguments(self) -> list[str]:
         """Return the arguments of the program, which are asked for at every start."""
 
-    def notice(self, line: str) -> None:  # noqa: B027 (most learn nothing from it)
-        """Look at a line of its output."""
-
     def start(self) -> None:
         """Start it and return once it takes connections."""
         self._process = subprocess.Popen(
@@ -85,7 +82,6 @@ class ForeignProcess(ABC):
         assert process.stdout is not None
         with process.stdout:
             for line in process.stdout:
-                self.notice(line)
                 if self.ready_line in line:
                     ready.set()
         ready.set()

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.foreign_process import ForeignProcess, program_of
-
-_LISTENING = re.compile(r"Listening for client connections on 127\.0\.0\.1:([0-9]+)")
-_ANY_PORT = -1
+from tests.support.ports import free_port
 
 
 def nats_program() -> str:
@@ -32,22 +29,17 @@ class NatsServer(ForeignProcess):
         self._access = ["--user", user, "--pass", password] if user else []
         self._before_host = f"{user}:{password}@" if user else ""
         self._folder = folder
-        self._port = _ANY_PORT
+        self._port = free_port()
 
     @property
     def url(self) -> str:
         return f"nats://{self._before_host}127.0.0.1:{self._port}"
 
     def arguments(self) -> list[str]:
-        """Listen on loopback, on the port of before, and keep streams in the folder."""
+        """Listen on loopback, on one port always, and keep streams in the folder."""
         # It syncs at an interval by default: what `kill -9` loses nothing of, the page cache has.
         listening = ["-a", "127.0.0.1", "-p", str(self._port)]
         return ["-js", "-sd", str(self._folder), *listening, *self._access]
-
-    def notice(self, line: str) -> None:
-        """Learn the port."""
-        if match := _LISTENING.search(line):
-            self._port = int(match[1])
 
 
 @contextmanager

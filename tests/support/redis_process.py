@@ -5,11 +5,11 @@ Valkey speaks the same protocol; Debian 12 has Redis.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.support.foreign_process import ForeignProcess, program_of
+from tests.support.ports import free_port
 
 
 def redis_program() -> str:
@@ -30,9 +30,7 @@ class RedisServer(ForeignProcess):
 
     def __init__(self, program: str, password: str = "") -> None:
         super().__init__(program)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
+        self._port = free_port()
         self._password = password
         credentials = f":{password}@" if password else ""
         self.url = f"redis://{credentials}127.0.0.1:{self._port}/0"

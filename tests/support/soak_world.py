@@ -29,6 +29,7 @@ from tests.support.envoy_process import Envoy, envoy_process
 from tests.support.metrics_page import scraped
 from tests.support.moto_process import moto_process, moto_program
 from tests.support.nats_process import nats_process, nats_program
+from tests.support.ports import free_port
 from tests.support.server_process import ServerProcess, server_process
 
 ENVOY_CLUSTER = "maskwire"
@@ -82,6 +83,7 @@ class Replica:
     _stack: ExitStack = field(default_factory=ExitStack)
     _process: ServerProcess | None = None
     _address: str = ""
+    _port: int = field(default_factory=free_port)
 
     @property
     def address(self) -> str:
@@ -93,9 +95,7 @@ class Replica:
 
     def start(self) -> None:
         """Start it and return when it serves; again on the port that it had."""
-        grpc = dict(self.groups["grpc"])
-        if self._address:
-            grpc["port"] = int(self._address.rpartition(":")[2])
+        grpc = {**self.groups["grpc"], "port": self._port}
         running = server_process(self.folder, **{**self.groups, "grpc": grpc})
         self._process = self._stack.enter_context(running)
         self._address = self._process.address

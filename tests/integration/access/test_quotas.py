@@ -17,7 +17,7 @@ from maskwire.v1 import file_pb2, file_pb2_grpc, model_pb2, model_pb2_grpc
 from maskwire_client import Client, Point, errors
 from maskwire_client.jobs import SegmentCall
 from tests.support.grpc_serving import detail, reason
-from tests.support.metrics_page import scraped
+from tests.support.metrics_page import wait_until_scraped
 from tests.support.server_process import ServerProcess, server_process
 
 from .conftest import Keys
@@ -41,8 +41,8 @@ class _Limited:
     def metadata(self, tenant: str) -> tuple[tuple[str, str], ...]:
         return (("x-api-key", self.keys[tenant]),)
 
-    def refusals(self, limit: str) -> float:
-        return scraped(self.process.metrics_port, "maskwire_quota_refused_total", limit)
+    def wait_until_refused(self, limit: str) -> None:
+        wait_until_scraped(self.process.metrics_port, 1, "maskwire_quota_refused_total", limit)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_a_rate(limited: _Limited):
         assert 0 < refusal.retry_after.total_seconds() <= 1
         for _ in range(20):
             free.models()
-    assert limited.refusals("quotas.calls_per_minute") >= 1
+    limited.wait_until_refused("quotas.calls_per_minute")
 
 
 def test_the_client_comes_back_when_it_is_told_to(limited: _Limited):
@@ -205,4 +205,4 @@ def test_stored_bytes(limited: _Limited):
     )
     # Waiting alone does not help.
     assert refusal.value.retry_after is None
-    assert limited.refusals("storage.max_tenant_bytes") >= 1
+    limited.wait_until_refused("storage.max_tenant_bytes")

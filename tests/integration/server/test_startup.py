@@ -14,17 +14,13 @@ import pytest
 from maskwire_server.app import Application, local_server
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
 from maskwire_server.settings import Settings, SettingsError
+from tests.support.ports import free_port
 
 _END_TIMEOUT_S = 60.0
 
 
 def _listening() -> socket.socket:
     return socket.create_server(("127.0.0.1", 0))
-
-
-def _free_port() -> int:
-    with _listening() as listener:
-        return int(listener.getsockname()[1])
 
 
 def _settings(grpc_port: int, metrics_port: int) -> Settings:
@@ -34,7 +30,7 @@ def _settings(grpc_port: int, metrics_port: int) -> Settings:
 
 
 async def test_a_taken_grpc_port_is_named_and_the_metrics_port_is_given_back() -> None:
-    metrics_port = _free_port()
+    metrics_port = free_port()
     with _listening() as taken:
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port}"):
