@@ -78,6 +78,11 @@ class Observation:
     text: str = ""
     confidence: float | None = None
 
+    @property
+    def score(self) -> float:
+        """The confidence where a text found it, the presence otherwise."""
+        return self.presence if self.confidence is None else self.confidence
+
 
 @dataclass(frozen=True, slots=True)
 class TrackedMask:
@@ -124,12 +129,10 @@ class ObjectHistory:
         """
         options = self._postprocess
         observed = [self._observe(sighting, size) for sighting in sightings]
-        kept = [one for one in observed if is_good_enough(one.presence, options)]
+        kept = [one for one in observed if is_good_enough(one.score, options)]
         if options.max_overlap_iou is None:
             return tuple(kept)
-        packed = [
-            ScoredMask(PackedMask.pack(one.bitmap), one.object_id, one.presence) for one in kept
-        ]
+        packed = [ScoredMask(PackedMask.pack(one.bitmap), one.object_id, one.score) for one in kept]
         return tuple(kept[index] for index in without_overlaps(packed, options))
 
     def has_changed(self, observations: Sequence[Observation], iou_threshold: float) -> bool:
@@ -157,6 +160,15 @@ class ObjectHistory:
     def resume(self, object_id: int, *, is_visible: bool) -> None:
         """Begin with an object that was tracked elsewhere."""
         self._visible[object_id] = is_visible
+
+    def keep_sent(self, object_ids: Collection[int]) -> None:
+        """Forget the masks of all objects but those that a whole frame's answer showed."""
+        for object_id in self._sent.keys() - set(object_ids):
+            del self._sent[object_id]
+
+    def keep_only(self, object_ids: Collection[int]) -> None:
+        """Forget all objects but these."""
+        self.forget(self._visible.keys() - set(object_ids))
 
     def forget(self, object_ids: Collection[int]) -> None:
         """Forget objects."""
@@ -209,7 +221,7 @@ class ObjectHistory:
             index=index,
             object_id=one.object_id,
             alternative=0,
-            score=one.presence if one.confidence is None else one.confidence,
+            score=one.score,
             score_kind=(
                 ScoreKind.OBJECT_PRESENCE
                 if one.confidence is None

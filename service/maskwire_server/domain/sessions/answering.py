@@ -78,7 +78,7 @@ class Answering:
         if not must_answer and self._skipped < sampling.every_nth_frame:
             return None
         only = sampling.on_change_only and not must_answer
-        masks = await self.finish(seen, size, costs, on_change_only=only)
+        masks = await self.finish(seen, size, costs, is_whole=True, on_change_only=only)
         self._skipped = 0
         if masks is not None:
             self._history.forget(self._given_up)
@@ -86,12 +86,31 @@ class Answering:
         return masks
 
     async def finish(
-        self, seen: Sightings, size: ImageSize, costs: Costs, *, on_change_only: bool = False
+        self,
+        seen: Sightings,
+        size: ImageSize,
+        costs: Costs,
+        *,
+        is_whole: bool = False,
+        on_change_only: bool = False,
     ) -> tuple[TrackedMask, ...] | None:
-        """Make the masks of an answer; None where only a change is answered and there is none."""
+        """Make the masks of an answer; None where only a change is answered and there is none.
+
+        Args:
+            seen: What the tracker saw.
+            size: Size of the frame.
+            costs: Where the time that it takes is noted.
+            is_whole: Whether these are all objects.
+            on_change_only: Whether no answer is due where nothing changed.
+        """
         done = await self._pixels.run(
             lambda: make_masks(
-                seen, size, self._config, self._history, on_change_only=on_change_only
+                seen,
+                size,
+                self._config,
+                self._history,
+                is_whole=is_whole,
+                on_change_only=on_change_only,
             ),
             is_refusable=False,
         )

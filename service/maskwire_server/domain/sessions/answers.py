@@ -51,6 +51,7 @@ def make_masks(
     config: SessionConfig,
     history: ObjectHistory,
     *,
+    is_whole: bool,
     on_change_only: bool,
 ) -> tuple[TrackedMask, ...] | None:
     """Make the masks of an answer.
@@ -60,6 +61,7 @@ def make_masks(
         size: Size of the frame.
         config: The session's config.
         history: What was answered before; it is brought up to date.
+        is_whole: Whether these are all objects: then clients forget masks that are left out.
         on_change_only: Whether no answer is due where nothing changed.
 
     Returns:
@@ -72,6 +74,8 @@ def make_masks(
             return None
     options = config.mask_options
     sent = history.send(observations, options, config.mask_delta)
+    if is_whole:
+        history.keep_sent([one.object_id for one in observations])
     prompted = {one.object_id: one for one in seen.prompted}
     masks: list[TrackedMask] = []
     for mask in sent:

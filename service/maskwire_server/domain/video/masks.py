@@ -48,6 +48,7 @@ class MaskFinisher:
         """Finish the masks of a frame that is answered."""
         observations = history.observe(sightings, self.size)
         masks = history.send(observations, self.options, MaskDelta())
+        history.keep_only([one.object_id for one in sightings])
         seen = [one for one in observations if self.keeps_drawn and one.box is not None]
         return FrameMasks(masks, {one.object_id: encode_rle(one.bitmap) for one in seen})
 

@@ -10,6 +10,7 @@ import pytest
 from maskwire_server.domain.errors import ErrorCode
 from maskwire_server.domain.geometry import ImageSize
 from maskwire_server.domain.masks import decode_mask
+from maskwire_server.domain.postprocessing import PostprocessOptions
 from maskwire_server.domain.segmentation import MaskOptions, ScoreKind
 from maskwire_server.domain.sessions.messages import (
     Acknowledgement,
@@ -243,6 +244,34 @@ async def test_on_change_only_answers_when_a_mask_changed(world: World) -> None:
         assert [one.frame_id for one in moved.dropped_frames] == [2]
         lost = result(await talk.ask(frame(picture(), 4)))
         assert lost.masks[0].state is ObjectState.LOST
+
+
+async def test_on_change_only_a_mask_that_is_dropped_changes_once(world: World) -> None:
+    config = SessionConfig(
+        sampling=ResponseSampling(on_change_only=True),
+        postprocess=PostprocessOptions(min_score=0.5),
+    )
+    async with world.session(config) as talk:
+        await talk.ask(frame(picture((2, RED)), 1, click(3)))
+        gone = result(await talk.ask(frame(picture(), 2)))
+        assert gone.masks == ()
+        talk.say(frame(picture(), 3))
+        talk.say(frame(picture(), 4))
+        again = result(await talk.ask(frame(picture((2, RED)), 5)))
+        assert [one.frame_id for one in again.dropped_frames] == [3, 4]
+        assert again.masks[0].state is ObjectState.FOUND_AGAIN
+
+
+async def test_a_mask_that_was_dropped_comes_back_whole(world: World) -> None:
+    config = SessionConfig(
+        mask_delta=MaskDelta(mark_unchanged=True), postprocess=PostprocessOptions(min_score=0.5)
+    )
+    async with world.session(config) as talk:
+        await talk.ask(frame(picture((2, RED), (20, BLUE)), 1, click(3, object_id=1), click(22)))
+        only = result(await talk.ask(frame(picture((20, BLUE)), 2)))
+        assert [one.mask.object_id for one in only.masks] == [2], "clients forget the other"
+        again = result(await talk.ask(frame(picture((2, RED), (20, BLUE)), 3)))
+        assert [one.unchanged for one in again.masks] == [False, True]
 
 
 async def test_unchanged_masks_are_marked_and_masks_cropped(world: World) -> None:

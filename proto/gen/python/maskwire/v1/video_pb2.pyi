@@ -183,7 +183,7 @@ class TrackVideoRequest(_message.Message):
     @_builtins.property
     def postprocess(self) -> _mask_pb2.PostprocessOptions:
         """What to change in the masks first; masks that it drops are left out of their frames. The score
-        is the probability that the object is visible.
+        is the probability that the object is visible, or, where a text found it, the confidence.
         """
 
     def __init__(
