@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .concepts import ConceptEngine
 from .geometry import ImageSize
+from .prompts import Prompt, TextPrompt
 from .tracking import ObjectSighting, ObjectTracker, TrackingEngine, TrackingLimits
 
 
@@ -27,11 +28,25 @@ class SoughtConcept:
         score_threshold: Least confidence at which an instance begins, 0 to 1; None means the
             model's own default.
         object_id: The id that the first instance takes; None where the tracker's caller gives all.
+        path: Path of the text in the request, for error messages.
     """
 
     text: str
     score_threshold: float | None = None
     object_id: int | None = None
+    path: str = field(default="text", compare=False)
+
+
+def with_paths(
+    concepts: Sequence[SoughtConcept], prompts: Sequence[Prompt]
+) -> tuple[SoughtConcept, ...]:
+    """Return concepts with the paths of the prompts that they were read from."""
+    paths = {
+        one.content.text.strip(): f"{one.field}.text.text"
+        for one in prompts
+        if isinstance(one.content, TextPrompt)
+    }
+    return tuple(replace(one, path=paths[one.text]) for one in concepts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,6 +84,22 @@ class ConceptTracker(ObjectTracker):
         """
 
     @abc.abstractmethod
+    def check(self, concepts: Sequence[SoughtConcept]) -> None:
+        """Check that concepts can be looked for; nothing changes.
+
+        Raises:
+            MaskwireError: `INVALID_ARGUMENT`, naming its `path`, for a text that is longer than the
+                model reads; `MODEL_UNAVAILABLE` where the device fails.
+        """
+
+    @abc.abstractmethod
+    def keep_places(self, count: int) -> None:
+        """Leave places for so many objects that prompts are going to begin.
+
+        Each object that prompts begin takes one of them.
+        """
+
+    @abc.abstractmethod
     def seek(
         self, concepts: Sequence[SoughtConcept], new_id: Callable[[], int]
     ) -> list[ObjectSighting]:
@@ -87,8 +118,7 @@ class ConceptTracker(ObjectTracker):
             The objects that begin with this.
 
         Raises:
-            MaskwireError: `INVALID_ARGUMENT` for a text that is too long for the model; then
-                nothing has changed. `MODEL_UNAVAILABLE` where the device fails.
+            MaskwireError: As `check`; then nothing has changed.
         """
 
     @abc.abstractmethod

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..concept_prompts import MAX_CONCEPTS, read_sought
-from ..concept_tracking import ConceptTracker, SoughtConcept
+from ..concept_tracking import ConceptTracker, SoughtConcept, with_paths
 from ..errors import ErrorCode, MaskwireError, invalid_field
 from ..executor import BoundedExecutor
 from ..file_decoder import FileDecoder
@@ -90,11 +90,11 @@ class PromptReader:
 
         Raises:
             MaskwireError: `INVALID_ARGUMENT` as `group_prompts` and `read_sought`, for too many
-                objects or texts, and for a text with the id of an object.
+                objects or texts, and for a text with the id of an object or of another text.
         """
         if not prompts:
             return Said()
-        sought = read_sought(prompts)
+        sought = with_paths(read_sought(prompts), prompts)
         known = () if tracker is None else tracker.object_ids
         count = len({one.text for one in (*sought_by(tracker), *sought)})
         if count > MAX_CONCEPTS:
@@ -103,9 +103,7 @@ class PromptReader:
             )
         visual = [one for one in prompts if not isinstance(one.content, TextPrompt)]
         reserved = {one.object_id for one in sought if one.object_id is not None}
-        taken = reserved & {*known, *(one.object_id for one in visual)}
-        if taken:
-            raise invalid_field("prompts", f"the id {min(taken)} of a text is an object's")
+        _check_ids(prompts, {*known, *(one.object_id for one in visual)}, sought_by(tracker))
         first_free_id = max(first_free_id, *(one + 1 for one in reserved), 0)
         group = partial(group_prompts, visual, size, self._decoder, first_free_id=first_free_id)
         if any(isinstance(one.content, MaskPrompt) for one in visual):
@@ -118,6 +116,38 @@ class PromptReader:
                 "prompts", f"{count} objects are more than the limit of {self._limits.max_objects}"
             )
         return Said(objects, sought)
+
+
+def _check_ids(
+    prompts: Sequence[Prompt], taken: Collection[int | None], sought: Sequence[SoughtConcept]
+) -> None:
+    """Check that no text has the id of an object, nor one that another text keeps.
+
+    Raises:
+        MaskwireError: `INVALID_ARGUMENT`.
+    """
+    kept = {one.object_id: one.text for one in sought}
+    for one in prompts:
+        object_id = one.object_id
+        if object_id is None or not isinstance(one.content, TextPrompt):
+            continue
+        if object_id in taken:
+            raise invalid_field(f"{one.field}.object_id", f"the id {object_id} is an object's")
+        if kept.get(object_id, one.content.text.strip()) != one.content.text.strip():
+            raise invalid_field(f"{one.field}.object_id", f"another text has the id {object_id}")
+
+
+def prepare(tracker: ObjectTracker, said: Said) -> None:
+    """Check texts, and keep places for objects that begin, before anything changes.
+
+    Raises:
+        MaskwireError: As `ConceptTracker.check`.
+    """
+    if not isinstance(tracker, ConceptTracker):
+        return
+    tracker.check(said.sought)
+    known = tracker.object_ids
+    tracker.keep_places(sum(one.object_id not in known for one in said.objects))
 
 
 def seek(tracker: ObjectTracker, said: Said, new_id: Callable[[], int]) -> Sequence[ObjectSighting]:

@@ -26,7 +26,7 @@ from .answers import Sightings
 from .costs import Answered, Costs, StateLimits
 from .frames import HeldFrame, HeldFrames, check_size, gather
 from .messages import NewFrame, NewPrompts, SessionConfig, Snapshot
-from .prompting import PromptReader, Said, check_known, seek, sought_by
+from .prompting import PromptReader, Said, check_known, prepare, seek, sought_by
 from .resuming import SeenFrame, check_snapshot, refused, restore, seen_frames
 from .seeds import SeedContent, SeedKeeper
 
@@ -138,6 +138,7 @@ class SessionState:
         known = tracker.object_ids
 
         def follow() -> Sightings:
+            prepare(tracker, said)
             tracked = tracker.advance(number, encoded.embedding)
             self._next_number += 1
             self._frames.add(held)
@@ -177,6 +178,7 @@ class SessionState:
         self._reserve(said)
 
         def correct() -> Sightings:
+            prepare(tracker, said)
             if starts_anew:
                 known = set(tracker.object_ids)
                 tracker.clear_prompts([one.object_id for one in objects if one.object_id in known])
@@ -212,10 +214,11 @@ class SessionState:
             MaskwireError: `OBJECT_NOT_FOUND` where one is unknown.
         """
         tracker = self._known(object_ids)
-        latest = self._frames.latest
-        if tracker is None or latest is None:
+        if tracker is None:
             return
-        chosen = object_ids or tracker.object_ids
+        latest = self._frames.latest
+        # A resumed session has no frame of its own at first, but it looks for texts.
+        chosen = () if latest is None else object_ids or tracker.object_ids
 
         def clear() -> None:
             tracker.clear_prompts(chosen)
@@ -223,8 +226,9 @@ class SessionState:
                 tracker.stop_seeking()
 
         await self._model.run(clear, is_refusable=False)
-        for object_id in chosen:
-            latest.said.pop(object_id, None)
+        if latest is not None:
+            for object_id in chosen:
+                latest.said.pop(object_id, None)
 
     async def reset(self) -> None:
         """Forget all objects and frames; ids go on, so that none ever means two things."""

@@ -9,8 +9,8 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..concept_prompts import read_sought
-from ..concept_tracking import SoughtConcept
+from ..concept_prompts import MAX_CONCEPTS, read_sought
+from ..concept_tracking import SoughtConcept, with_paths
 from ..errors import MaskwireError, invalid_field
 from ..prompts import PointPrompt, Prompt, TextPrompt
 from .requests import FramePrompt, FrameRange, TrackDirection
@@ -118,13 +118,30 @@ def gather_concepts(prompts: Sequence[FramePrompt]) -> Mapping[int, tuple[Sought
     """Gather texts by the frame that they are looked for from.
 
     Raises:
-        MaskwireError: `INVALID_ARGUMENT` for a text that is twice on one frame.
+        MaskwireError: `INVALID_ARGUMENT` for a text that is twice on one frame, for two texts of
+            one object id, and for too many texts.
     """
+    _check_texts([one.prompt for one in prompts])
     sought: dict[int, list[Prompt]] = {}
     for one in prompts:
         if isinstance(one.prompt.content, TextPrompt):
             sought.setdefault(one.frame_index, []).append(one.prompt)
-    return {frame: read_sought(some) for frame, some in sought.items()}
+    return {frame: with_paths(read_sought(some), some) for frame, some in sought.items()}
+
+
+def _check_texts(prompts: Sequence[Prompt]) -> None:
+    """Check the texts of all frames together."""
+    texts: set[str] = set()
+    text_of_id: dict[int, str] = {}
+    for one in prompts:
+        if not isinstance(one.content, TextPrompt):
+            continue
+        text = one.content.text.strip()
+        texts.add(text)
+        if one.object_id is not None and text_of_id.setdefault(one.object_id, text) != text:
+            raise invalid_field(f"{one.field}.object_id", "another text has it")
+    if len(texts) > MAX_CONCEPTS:
+        raise invalid_field("prompts", f"{len(texts)} texts are more than {MAX_CONCEPTS}")
 
 
 def _passes(

@@ -7,8 +7,9 @@ slowly stops the device, and one that goes away frees it with the frame that is 
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -150,7 +151,8 @@ class TrackRun:
         """Check all prompts against the video before the first frame is touched.
 
         Raises:
-            MaskwireError: `INVALID_ARGUMENT` as `group_prompts`, and for too many objects.
+            MaskwireError: `INVALID_ARGUMENT` as `group_prompts`, for too many objects, and for a
+                text that is longer than the model reads; `MODEL_UNAVAILABLE`.
         """
         count, most = len(self._object_ids()), self._max_objects
         if count > most:
@@ -158,6 +160,8 @@ class TrackRun:
         read_sought([one.prompt for one in self._request.prompts if _is_negative(one.prompt)])
         for prompts in self._prompts.values():
             await self._group(prompts)
+        if self._concepts:
+            await self._model.run(self._check_texts, is_refusable=False)
 
     async def frames(self) -> AsyncGenerator[TrackEvent, None]:
         """Yield the masks of each frame that is asked for.
@@ -229,7 +233,7 @@ class TrackRun:
 
     async def _sighted_frames(self, order: range) -> AsyncGenerator[_SightedFrame, None]:
         """Follow the objects through the frames in `order` with a tracker of their own."""
-        tracker = await self._new_tracker()
+        tracker = await self._new_tracker(order)
         try:
             async with aclosing(self._pictures_ahead(order)) as pictures:
                 number = 0
@@ -241,11 +245,24 @@ class TrackRun:
             with suppress(MaskwireError):  # the server stops, and frees it with everything else
                 await self._model.run(tracker.close, is_refusable=False)
 
-    async def _new_tracker(self) -> ObjectTracker:
-        limits = TrackingLimits(self._max_objects, held_frames=0)
+    async def _new_tracker(self, order: range) -> ObjectTracker:
         self._found_ids.begin_pass()
-        make = partial(self._engine.new_tracker, self._size, limits)
-        return (await self._model.run(make, is_refusable=False)).value
+        tracker = (await self._model.run(self._make_tracker, is_refusable=False)).value
+        if isinstance(tracker, ConceptTracker):
+            tracker.keep_places(len(self._prompted_ids(order) - self._reserved_ids()))
+        return tracker
+
+    def _make_tracker(self) -> ObjectTracker:
+        limits = TrackingLimits(self._max_objects, held_frames=0)
+        return self._engine.new_tracker(self._size, limits)
+
+    def _check_texts(self) -> None:
+        tracker = self._make_tracker()
+        try:
+            assert isinstance(tracker, ConceptTracker)
+            tracker.check([one for some in self._concepts.values() for one in some])
+        finally:
+            tracker.close()
 
     @property
     def _max_objects(self) -> int:
@@ -253,9 +270,16 @@ class TrackRun:
 
     def _object_ids(self) -> set[int]:
         """Return the ids that the request uses."""
-        prompted = {one.object_id for some in self._prompts.values() for one in some}
-        reserved = {one.object_id for some in self._concepts.values() for one in some}
-        return {one for one in prompted | reserved if one is not None}
+        return self._prompted_ids(self._prompts) | self._reserved_ids()
+
+    def _prompted_ids(self, frames: Iterable[int]) -> set[int]:
+        """Return the ids of objects that are prompted on some frames."""
+        prompts = itertools.chain.from_iterable(self._prompts.get(one, ()) for one in frames)
+        return {one.object_id for one in prompts if one.object_id is not None}
+
+    def _reserved_ids(self) -> set[int]:
+        concepts = itertools.chain.from_iterable(self._concepts.values())
+        return {one.object_id for one in concepts if one.object_id is not None}
 
     async def _follow(
         self, tracker: ObjectTracker, number: int, picture: VideoPicture
@@ -349,13 +373,13 @@ def _step(
     sightings = {one.object_id: one for one in tracker.advance(number, embedding)}
     if concepts:
         assert isinstance(tracker, ConceptTracker)
-        found = tracker.seek(concepts, found_ids.new)
+        found = tracker.seek(found_ids.still_free(concepts), found_ids.new)
         sightings |= {one.object_id: one for one in found}
     if objects:
         for answer in tracker.prompt(number, objects, multimask=False):
             sighting = answer.as_sighting(sightings.get(answer.object_id))
             sightings[answer.object_id] = sighting
-    found_ids.end_frame()
+    found_ids.end_frame(sightings.keys())
     return tuple(sightings.values()), encoded - started, time.perf_counter() - encoded
 
 

@@ -143,7 +143,7 @@ class ConceptVideo:
         Returns:
             The prompt ids of those that are new, or have another threshold.
         """
-        features = [self._texts.encode(one.text) for one in concepts]
+        features = [self._texts.encode(one.text, one.path) for one in concepts]
         told = []
         for concept, encoded in zip(concepts, features, strict=True):
             prompt_id = self._prompt_id(concept.text)

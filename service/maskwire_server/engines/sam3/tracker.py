@@ -98,6 +98,7 @@ class Sam3Tracker(ConceptTracker):
         self._restarts: set[int] = set()
         # Frames on which prompts gave an object's mask, as far as they are held.
         self._settled: set[tuple[int, int]] = set()
+        self._kept_places = 0
 
     @property
     def object_ids(self) -> tuple[int, ...]:
@@ -182,6 +183,16 @@ class Sam3Tracker(ConceptTracker):
                     self._concepts.keep(internal_id)
             self._prune()
         return answers
+
+    def check(self, concepts: Sequence[SoughtConcept]) -> None:
+        """Check that concepts can be looked for; their texts are then remembered."""
+        with self._computing():
+            for one in concepts:
+                self._texts.encode(one.text, one.path)
+
+    def keep_places(self, count: int) -> None:
+        """Leave places for objects that prompts are going to begin."""
+        self._kept_places = count
 
     def seek(
         self, concepts: Sequence[SoughtConcept], new_id: Callable[[], int]
@@ -283,11 +294,13 @@ class Sam3Tracker(ConceptTracker):
     @property
     def _room(self) -> int:
         """Most objects that texts may have found."""
-        return max(0, self._limits.max_objects - len(self._prompted_session.obj_ids))
+        taken = len(self._prompted_session.obj_ids) + self._kept_places
+        return max(0, self._limits.max_objects - taken)
 
     def _object(self, object_id: int) -> tuple[StreamedSession, int]:
         if object_id not in self._objects:
             self._concepts.release(object_id)
+            self._kept_places = max(0, self._kept_places - 1)
             self._objects[object_id] = (self._prompted_session, next(self._next_internal))
         return self._objects[object_id]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from maskwire_server.domain.concept_prompts import MAX_CONCEPTS
 from maskwire_server.domain.concept_tracking import SoughtConcept
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
 from maskwire_server.domain.geometry import Box, Point
@@ -42,6 +43,33 @@ def test_texts_of_one_frame_differ(wrong: list[FramePrompt]):
     with pytest.raises(MaskwireError) as raised:
         gather_concepts(wrong)
     assert raised.value.code is ErrorCode.INVALID_ARGUMENT
+
+
+def test_texts_of_all_frames_together_are_bounded():
+    names = [f"disc {number}" for number in range(MAX_CONCEPTS)]
+    many = [said(TextPrompt(name), frame) for frame, name in enumerate(names)]
+    again = [said(TextPrompt("disc 0"), len(names))]
+    assert len(gather_concepts([*many, *again])) == MAX_CONCEPTS + 1
+    with pytest.raises(MaskwireError, match=f"{MAX_CONCEPTS + 1} texts"):
+        gather_concepts([*many, said(TextPrompt("wheel"), 0)])
+
+
+def test_texts_of_all_frames_have_ids_of_their_own():
+    first, again = said(TextPrompt("disc"), 0, 7), said(TextPrompt(" disc", 0.9), 2, 7)
+    assert len(gather_concepts([first, again])) == 2
+    with pytest.raises(MaskwireError, match=r"prompts\[0\].object_id"):
+        gather_concepts([first, said(TextPrompt("wheel"), 5, 7)])
+
+
+def test_the_id_of_a_text_goes_to_what_begins_first_of_both_ways():
+    sought = (SoughtConcept("disc", object_id=7), SoughtConcept("wheel", object_id=8))
+    ids = FoundIds({7, 8})
+    ids.begin_pass()
+    assert ids.still_free(sought) == sought
+    ids.end_frame([8])
+    ids.end_frame([7, 8])
+    ids.begin_pass()
+    assert [one.object_id for one in ids.still_free(sought)] == [None, 8]
 
 
 def test_found_objects_take_the_smallest_free_ids():
