@@ -122,13 +122,8 @@ def prompt_messages(
     return [
         *(_point_prompt(point if isinstance(point, Point) else Point(*point)) for point in points),
         *(_box_prompt(box if isinstance(box, Box) else Box(*box)) for box in boxes),
-        *(
-            prompt_pb2.Prompt(
-                mask=_mask_prompt(mask), object_id=mask.object_id, frame_index=mask.frame_index
-            )
-            for mask in masks
-        ),
-        *(_text_prompt(Text(text) if isinstance(text, str) else text) for text in texts),
+        *(_prompt_of_mask(mask) for mask in masks),
+        *(_text_prompt(text) for text in _no_string(texts)),
     ]
 
 
@@ -172,11 +167,30 @@ def _box_prompt(box: Box) -> prompt_pb2.Prompt:
     )
 
 
-def _text_prompt(text: Text) -> prompt_pb2.Prompt:
+def _no_string(texts: Iterable[Text | str]) -> Iterable[Text | str]:
+    """Refuse a string in place of a list, whose letters would be taken for texts."""
+    if isinstance(texts, str):
+        raise TypeError(f"texts is a list of Text or str, [{texts!r}] for one, not a str")
+    return texts
+
+
+def _text_prompt(text: Text | str) -> prompt_pb2.Prompt:
+    if isinstance(text, str):
+        text = Text(text)
+    if not isinstance(text, Text):
+        raise TypeError(f"a text is a Text or a str, not {type(text).__name__}")
     return prompt_pb2.Prompt(
         text=prompt_pb2.TextPrompt(text=text.text, score_threshold=text.score_threshold),
         object_id=text.object_id,
         frame_index=text.frame_index,
+    )
+
+
+def _prompt_of_mask(mask: MaskPrompt) -> prompt_pb2.Prompt:
+    if not isinstance(mask, MaskPrompt):
+        raise TypeError(f"masks are MaskPrompts, not {type(mask).__name__}")
+    return prompt_pb2.Prompt(
+        mask=_mask_prompt(mask), object_id=mask.object_id, frame_index=mask.frame_index
     )
 
 

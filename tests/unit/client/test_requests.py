@@ -181,3 +181,18 @@ def test_references_are_digests_or_addresses() -> None:
     assert _requests.reference_source(ImageReference(digest)).digest == digest
     source = _requests.reference_source(ImageReference("files/abc"))
     assert source == image_pb2.ImageSource(uri="files/abc")
+
+
+@pytest.mark.parametrize(
+    "texts", ["wheel", [b"wheel"], [None], [("wheel", 0.3)], [3]], ids=lambda texts: repr(texts)
+)
+def test_what_is_no_list_of_texts_is_not_taken_for_one(texts: Any):
+    """A string is a sequence of strings: its letters would be asked for."""
+    with pytest.raises(TypeError, match="Text"):
+        build(texts=texts)
+
+
+def test_a_bitmap_alone_is_no_mask_prompt():
+    masks: Any = [np.ones((2, 3), dtype=np.bool_)]
+    with pytest.raises(TypeError, match="MaskPrompt"):
+        build(masks=masks)
