@@ -309,7 +309,7 @@ class SessionCore:
             return
         if pending.is_frame:
             self._ledger.answered += 1
-            if masks:  # frames have none while paused, when all objects live on
+            if message.HasField("info"):  # while paused there is none, and all objects live on
                 self.object_ids = shown
                 self._memory.keep_only(shown)
         else:

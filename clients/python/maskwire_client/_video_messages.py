@@ -135,6 +135,7 @@ def video_frame(
     """Return a frame with its masks at full size; `memory` holds those of the frames before."""
     time_s = frame.presentation_time.ToTimedelta() / timedelta(seconds=1)
     masks = memory.resolve(frame.masks, info.size)
+    memory.keep_only([mask.object_id for mask in masks])
     return VideoFrame(frame.frame_index, time_s, masks, progress)
 
 

@@ -222,7 +222,8 @@ class Reconnect:
 
     One that the server ends because nothing was said for long goes on with the next request.
     The session keeps the server's newest seed: it asks for one after each request that changes the
-    objects, and with the frames at most every `seed_interval_s`. The objects keep their ids.
+    objects, and with the frames at most every `seed_interval_s`. The objects keep their ids; what a
+    text found since the newest seed is found anew, and its ids may then be given to others.
 
     Attributes:
         targets: Other addresses that serve the same model; they and the client's own are tried in

@@ -97,6 +97,23 @@ def test_seeds_are_asked_for_after_changes_and_now_and_then() -> None:
     assert kinds(bench.send()) == ["set_paused"]
 
 
+def test_objects_that_the_server_gave_up_are_gone() -> None:
+    bench = Bench()
+    bench.add(click=True)
+    bench.answer(*bench.send())
+    assert bench.core.object_ids == {1}
+    bench.stream.object_ids.clear()
+    bench.add()
+    (paused,) = bench.send()
+    empty = scripted.frame_result(paused, bench.stream)
+    empty.frame_result.ClearField("info")
+    bench.core.receive(empty)
+    assert bench.core.object_ids == {1}, "while paused all objects live on"
+    bench.add()
+    bench.answer(*bench.send())
+    assert bench.core.object_ids == frozenset()
+
+
 def test_a_reset_makes_older_seeds_void() -> None:
     bench = Bench(reconnect=Reconnect(), resume_from=SessionSeed(b"[1]"))
     assert bench.configs[0].config.resume_seed == b"[1]"

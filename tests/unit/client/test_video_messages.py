@@ -115,6 +115,16 @@ def test_frames_carry_their_time_progress_and_masks() -> None:
     assert np.array_equal(again.masks[0].bitmap, scripted.square_bitmap(2))
 
 
+def test_of_objects_that_are_gone_nothing_is_kept() -> None:
+    reader = described()
+    for number in range(1, 50):
+        found = video_pb2.VideoFrameResult(
+            frame_index=number, masks=[scripted.square(number, number)]
+        )
+        reader.receive(video_pb2.TrackVideoResponse(frame=found))
+    assert len(reader._memory._last) == 1
+
+
 def test_a_frame_before_the_description_is_refused() -> None:
     with pytest.raises(errors.InternalError, match="before it described"):
         VideoReader(has_masks=True).receive(
