@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -379,6 +381,34 @@ async def test_several_texts_are_asked_together_and_many_in_turn(make_service):
     result = await make_service(counting).segment(request(*texts), CALLER)
     assert counting.together == [8, 1]
     assert boxes_of(result) == [LARGE, MIDDLE, SMALL, GREEN, BLUE]
+
+
+class Waiting(Counting):
+    """Answers when it is allowed to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_asked, self.may_answer = threading.Event(), threading.Event()
+
+    def detect(
+        self, embedding: ImageEmbedding, concepts: Sequence[ConceptPrompt]
+    ) -> list[tuple[DetectedInstance, ...]]:
+        self.is_asked.set()
+        assert self.may_answer.wait(60)
+        return super().detect(embedding, concepts)
+
+
+async def test_of_many_texts_the_rest_is_not_looked_for_once_the_caller_has_gone(make_service):
+    waiting = Waiting()
+    service = make_service(waiting)
+    call = asyncio.create_task(service.segment(request(*[TextPrompt("red")] * 20), CALLER))
+    await asyncio.to_thread(waiting.is_asked.wait, 60)
+    call.cancel()
+    await asyncio.wait([call])
+    waiting.may_answer.set()
+    result = await service.segment(request(TextPrompt("red")), CALLER)
+    assert waiting.together == [8, 1], "eight for the first caller, one for the second"
+    assert len(result.masks) == 3
 
 
 async def test_more_objects_beside_a_text_than_a_model_takes_are_refused(make_service):
