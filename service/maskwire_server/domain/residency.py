@@ -14,11 +14,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+import structlog
+
 from .engine import SegmentationEngine
 from .errors import ErrorCode, MaskwireError
 from .observer import Observer
 
 Value = TypeVar("Value")
+
+_log = structlog.get_logger(__name__)
 
 
 class LoadState(enum.Enum):
@@ -96,7 +100,7 @@ class WeightResidency:
             self._resident.move_to_end(name)
         else:
             self._make_room(engine.weight_bytes)
-            with self._loading(name):
+            with self._loading(name), _saying_why(name):
                 engine.load_weights()
             self._keep(name, engine)
         return function()
@@ -126,3 +130,17 @@ class WeightResidency:
             engine.drop_weights()
             self._states[name] = LoadState.ON_DEMAND
             self._observer.weights_changed(name, 0)
+
+
+@contextmanager
+def _saying_why(name: str) -> Iterator[None]:
+    """Tell the log, and not whoever called, about files of the server that cannot be read."""
+    try:
+        yield
+    except MaskwireError as error:
+        _log.error("weights cannot be loaded again", model=name, reason=error.message)
+        raise MaskwireError(
+            ErrorCode.MODEL_UNAVAILABLE,
+            f"the weights of model {name} cannot be loaded now; the server's log says why",
+            resource=name,
+        ) from error

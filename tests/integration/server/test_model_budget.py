@@ -6,6 +6,7 @@ Clicks for all four, and texts: to the one that takes them, and drawn anew by an
 from __future__ import annotations
 
 import io
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from maskwire_server.domain.residency import WeightResidency
 from maskwire_server.engines.checkpoints import specify
 from maskwire_server.engines.registry import load_engine
 from maskwire_server.observability.metrics import Metrics
+from tests.support.hosted_requests import refused
 from tests.support.metrics_page import metrics_page, scraped
 from tests.support.sam2_checkpoints import Sam2Files
 from tests.support.sam3_scenes import CONCEPTS, draw_scene
@@ -154,6 +156,36 @@ def test_four_models_take_turns_and_answer_as_if_all_were_loaded(
 def load_states(server: ServerProcess) -> dict[str, LoadState]:
     with Client(server.address) as client:
         return {model.name: model.load_state for model in client.models()}
+
+
+def test_weights_that_are_gone_are_told_in_the_log_and_read_when_they_are_back(
+    tmp_path: Path, small_sam3: Path
+) -> None:
+    folder = tmp_path / "secret-place"
+    shutil.copytree(small_sam3, folder)
+    shapes = {"name": "shapes", "engine": "sam3", "checkpoint": str(folder)}
+    models = [shapes, {"name": "maskwire-nano"}]
+    budget = max(weights_of(model, tmp_path) for model in models)
+    asked = segmentation_pb2.SegmentImageRequest(model="shapes")
+    asked.image.data = requests(models)[0].image.data
+    asked.prompts.add().text.text = "red disc"
+    with (
+        serving(tmp_path / "tight", models, budget) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        stub: Any = segmentation_pb2_grpc.SegmentationServiceStub(channel)
+        assert load_states(server)["shapes"] is LoadState.ON_DEMAND, "nano was loaded after it"
+        folder.rename(tmp_path / "moved")
+        line = server.lines_read
+        error = refused(lambda: stub.SegmentImage(asked, timeout=DEADLINE_S))
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert "shapes" in (error.details() or "")
+        assert str(tmp_path) not in repr(error), "where the server's files lie is its own business"
+        server.wait_for_line(folder.name, line)
+        assert load_states(server)["shapes"] is LoadState.FAILED
+        (tmp_path / "moved").rename(folder)
+        stub.SegmentImage(asked, timeout=DEADLINE_S)
+        assert load_states(server)["shapes"] is LoadState.LOADED
 
 
 def test_the_weights_in_memory_are_never_more_than_the_budget(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
+import structlog
 
 from maskwire_server.domain.errors import ErrorCode, MaskwireError
 from maskwire_server.domain.residency import LoadState, WeightResidency
@@ -121,8 +122,14 @@ def test_one_that_never_fits_is_refused_by_the_setting() -> None:
 def test_weights_that_cannot_be_read_again_fail_the_call_and_later_ones_may_succeed() -> None:
     world = World(100, a=60, b=60)
     world.engines["a"].is_broken = True
-    with pytest.raises(MaskwireError, match="the file is gone"):
+    with (
+        structlog.testing.capture_logs() as lines,
+        pytest.raises(
+            MaskwireError, match="weights of model a cannot be loaded now; the server's log"
+        ),
+    ):
         world.use("a")
+    assert [(line["model"], line["reason"]) for line in lines] == [("a", "the file is gone")]
     assert world.loading.ever == ["a", "b", "a"]
     assert not world.loading.now, "it is not said to load for ever"
     assert world.residency.state_of("a") is LoadState.FAILED
