@@ -125,7 +125,7 @@ def test_weights_that_cannot_be_read_again_fail_the_call_and_later_ones_may_succ
     with (
         structlog.testing.capture_logs() as lines,
         pytest.raises(
-            MaskwireError, match="weights of model a cannot be loaded now; the server's log"
+            MaskwireError, match="model a cannot be loaded now; the server's log"
         ),
     ):
         world.use("a")
