@@ -16,6 +16,7 @@ import grpc
 import pytest
 
 from maskwire.v1 import (
+    image_pb2,
     job_pb2,
     job_service_pb2,
     job_service_pb2_grpc,
@@ -23,11 +24,19 @@ from maskwire.v1 import (
     model_pb2_grpc,
     reconstruction_pb2_grpc,
 )
-from tests.support.job_calls import DEADLINE_S, check_events, disc, follow, objects_request
+from tests.support.job_calls import (
+    DEADLINE_S,
+    check_events,
+    disc,
+    follow,
+    objects_request,
+    picture,
+)
 from tests.support.nats_process import NatsServer, nats_process, nats_program
 from tests.support.server_process import ServerProcess, server_process
 
 LEASE_S = 4.0
+WIDTH, HEIGHT = 320, 240
 STOP_TIMEOUT_S = 60.0
 
 
@@ -89,9 +98,11 @@ def test_another_replica_tells_the_same_and_another_worker_goes_on(
     ):
         running.append(start_worker(tmp_path, nats.url))
         submit: Any = reconstruction_pb2_grpc.ReconstructionServiceStub(first)
-        masks = [disc(25 + 12 * number, 32, 9) for number in range(5)]
+        # Seconds of work, for the worker to be killed in however late this test hears of it.
+        masks = [disc(90 + 12 * number, 120, 80, WIDTH, HEIGHT) for number in range(7)]
+        image = image_pb2.ImageSource(data=picture(WIDTH, HEIGHT))
         seen, victim = [], running[0]
-        stream = submit.ReconstructObjects(objects_request(masks), timeout=DEADLINE_S)
+        stream = submit.ReconstructObjects(objects_request(masks, image=image), timeout=DEADLINE_S)
         for message in stream:
             seen.append(message)
             if victim.poll() is None and message.event.stage in ("solve", "mesh", "texture"):
