@@ -124,9 +124,7 @@ def test_weights_that_cannot_be_read_again_fail_the_call_and_later_ones_may_succ
     world.engines["a"].is_broken = True
     with (
         structlog.testing.capture_logs() as lines,
-        pytest.raises(
-            MaskwireError, match="model a cannot be loaded now; the server's log"
-        ),
+        pytest.raises(MaskwireError, match="model a cannot be loaded now; the server's log"),
     ):
         world.use("a")
     assert [(line["model"], line["reason"]) for line in lines] == [("a", "the file is gone")]
