@@ -72,7 +72,8 @@ class ConceptTracker(ObjectTracker):
     It never begins instances beyond its limits: of those that would be too many, those of the
     lowest confidence are not begun. What several texts find is one object, of the text that is the
     most confident of it when it begins. What was removed is not found anew while it is in sight,
-    as many of them as there may be objects.
+    as many of them as there may be objects. What is out of sight for long is given up where a new
+    instance needs its place.
     """
 
     @property

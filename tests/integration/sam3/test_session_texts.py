@@ -23,6 +23,7 @@ from maskwire_server.domain.sessions.messages import (
     ClearPrompts,
     ExportSeed,
     FrameResult,
+    NewPrompts,
     SessionConfig,
     SessionStarted,
     Snapshot,
@@ -41,6 +42,8 @@ from tests.support.video_world import BOTH, request, world
 FRAMES = 8
 KINDS = (("red", "disc"), ("blue", "square"))
 DISC, SQUARE = 0, 1
+GONE_FOR_LONG = 33
+"""After so many frames what is not seen may leave its place."""
 TOO_LONG = TextPrompt("a very long name of a thing that nobody reads")
 
 
@@ -177,6 +180,30 @@ async def test_the_least_score_is_that_of_the_masks(service, pictures):
         first = result(await talk.ask(frame(pictures[0], 1, text("shape")))).masks
         later = result(await talk.ask(frame(pictures[1], 2))).masks
         assert [one.mask.score for one in (*first, *later)] == [best, best]
+
+
+@pytest.mark.parametrize("told", ["with a frame", "on its own"])
+async def test_what_a_text_found_leaves_its_place_and_nothing_of_it_is_left(
+    service, clip, told: str
+):
+    scene, files = clip[0], [io.BytesIO(), io.BytesIO()]
+    ground = np.median(scene.pixels.reshape(-1, 3), axis=0).astype(np.uint8)
+    for hidden, file in zip((SQUARE, DISC), files, strict=True):
+        pixels = scene.pixels.copy()
+        pixels[scene.shapes[hidden].mask] = ground
+        Image.fromarray(pixels).save(file, "PNG")
+    disc, square = (file.getvalue() for file in files)
+    async with session(service, max_objects=1) as talk:
+        assert ids(result(await talk.ask(frame(disc, 0, text("red disc"))))) == [1]
+        for number in range(1, GONE_FOR_LONG):
+            assert ids(result(await talk.ask(frame(square, number)))) == [1]
+        if told == "with a frame":
+            answer = await talk.ask(frame(square, GONE_FOR_LONG, text("blue square")))
+        else:
+            answer = await talk.ask(NewPrompts((text("blue square"),), None, replace=False))
+        assert ids(result(answer)) == [2]
+        assert [one.object_id for one in (await exported(talk)).objects] == [2]
+        assert ids(result(await talk.ask(frame(square, 99)))) == [2]
 
 
 def on_frame(number: int, prompt: Prompt) -> FramePrompt:

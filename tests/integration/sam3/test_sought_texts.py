@@ -21,6 +21,8 @@ FRAMES = 20
 SIZE = ImageSize(width_px=200, height_px=160)
 KINDS = (("red", "disc"), ("blue", "square"))
 DISC, SQUARE = 0, 1
+LONG = 31
+"""Frames after which what is not seen is gone for long."""
 
 Ask = Callable[..., list[ObjectSighting]]
 
@@ -167,3 +169,54 @@ def test_nothing_is_logged_in_every_frame_that_is_full(engine, embeddings, caplo
         assert len(tracker.advance(frame, embeddings[frame])) == 1
     assert not caplog.records
     assert capfd.readouterr().err == ""
+
+
+@pytest.fixture(scope="module")
+def alone(engine: Sam3Engine, clip: list[Scene]) -> dict[int | None, Sam3Embedding]:
+    """A frame with the disc alone, one with the square alone, and one with neither."""
+    scene = clip[0]
+    ground = np.median(scene.pixels.reshape(-1, 3), axis=0).astype(np.uint8)
+
+    def only(shown: int | None) -> Sam3Embedding:
+        pixels = scene.pixels.copy()
+        for shape in (DISC, SQUARE):
+            if shape != shown:
+                pixels[scene.shapes[shape].mask] = ground
+        return engine.encode(pixels)
+
+    return {shown: only(shown) for shown in (DISC, SQUARE, None)}
+
+
+def test_what_is_gone_for_long_leaves_its_place_to_what_comes(engine, clip, alone):
+    tracker, ask = tracking(engine, alone[DISC], most=1)
+    (disc,) = ask("red disc", "blue square")
+    for frame in range(1, LONG):
+        (seen,) = tracker.advance(frame, alone[None])
+        assert seen.presence < 0.5
+    (still,) = tracker.advance(LONG, alone[SQUARE])
+    assert still.object_id == disc.object_id, "it might come back"
+    (square,) = tracker.advance(LONG + 1, alone[SQUARE])
+    assert square.object_id == disc.object_id + 1
+    assert which(square, clip[0]) == SQUARE
+    assert tracker.object_ids == (square.object_id,)
+
+
+def test_what_comes_back_after_long_keeps_its_place(engine, clip, embeddings, alone):
+    tracker, ask = tracking(engine, alone[DISC], most=1)
+    (disc,) = ask("red disc", "blue square")
+    for frame in range(1, LONG + 3):
+        tracker.advance(frame, alone[None])
+    (back,) = tracker.advance(LONG + 3, embeddings[0])
+    assert back.object_id == disc.object_id
+    assert which(back, clip[0]) == DISC
+
+
+def test_a_text_that_is_told_takes_the_place_of_what_is_gone_for_long(engine, clip, alone):
+    tracker, ask = tracking(engine, alone[DISC], most=1)
+    ask("red disc")
+    for frame in range(1, LONG + 3):
+        tracker.advance(frame, alone[SQUARE])
+    assert tracker.object_ids == (1,)
+    (square,) = ask("blue square")
+    assert which(square, clip[0]) == SQUARE
+    assert tracker.object_ids == (square.object_id,)

@@ -144,8 +144,11 @@ class SessionState:
             self._frames.add(held)
             self._answering.give_up(set(known) - set(tracker.object_ids))
             found = seek(tracker, said, self._new_id)
+            kept = set(tracker.object_ids)
+            self._answering.give_up(set(known) - kept)
             prompted = tracker.prompt(number, objects, multimask=multimask) if objects else ()
-            return Sightings((*tracked, *found), tuple(prompted))
+            still = (one for one in tracked if one.object_id in kept)
+            return Sightings((*still, *found), tuple(prompted))
 
         seen = await self._on_device(follow, costs, "track", len(known))
         self._note(held, seen)
@@ -179,10 +182,11 @@ class SessionState:
 
         def correct() -> Sightings:
             prepare(tracker, said)
+            known = set(tracker.object_ids)
             if starts_anew:
-                known = set(tracker.object_ids)
                 tracker.clear_prompts([one.object_id for one in objects if one.object_id in known])
             found = seek(tracker, said, self._new_id)
+            self._answering.give_up(known - set(tracker.object_ids))
             if not objects:
                 return Sightings(tuple(found))
             prompted = tracker.prompt(held.number, objects, multimask=multimask)

@@ -375,6 +375,7 @@ def _step(
         assert isinstance(tracker, ConceptTracker)
         found = tracker.seek(found_ids.still_free(concepts), found_ids.new)
         sightings |= {one.object_id: one for one in found}
+        sightings = {one: sightings[one] for one in tracker.object_ids}
     if objects:
         for answer in tracker.prompt(number, objects, multimask=False):
             sighting = answer.as_sighting(sightings.get(answer.object_id))

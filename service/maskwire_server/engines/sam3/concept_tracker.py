@@ -21,11 +21,9 @@ from maskwire_server.domain.concept_tracking import FoundObject, SoughtConcept
 from .association import Seen, beginning, followed, without_duplicates
 from .embedding import Sam3Embedding
 from .network import Sam3Network
+from .out_of_sight import OutOfSight
 from .texts import TextEncoder, TextFeatures
 from .video_session import StreamedSession
-
-_FRAMES_UNSEEN = 30
-"""Frames for which a removed object stays known, so that it is not found anew at once."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +64,6 @@ class ConceptVideo:
             most_removed: Most removed objects that are kept known, lest they be found anew.
         """
         self._at_once = at_once
-        self._most_removed = most_removed
         self._network = network
         self._texts = texts
         self._session = session
@@ -78,8 +75,7 @@ class ConceptVideo:
         self._sought: dict[int, _Sought] = {}
         self._next_prompt_id = 0
         self._searched_frame = -1
-        self._unseen: dict[int, int] = {}
-        self._muted: list[int] = []
+        self.out_of_sight = OutOfSight(most_removed)
         self._origin: dict[int, str] = {}
 
     @property
@@ -196,9 +192,9 @@ class ConceptVideo:
 
         Of too many that are removed, the one that was removed first is forgotten at once.
         """
-        self._muted.append(internal_id)
-        if len(self._muted) > self._most_removed:
-            self._drop(self._muted[0])
+        forgotten = self.out_of_sight.remove(internal_id)
+        if forgotten is not None:
+            self._drop(forgotten)
 
     def follow(self, frame: int, embedding: Sam3Embedding, capacity: int) -> list[Seen]:
         """Follow all objects into a frame whose features the session has, and find new ones."""
@@ -206,7 +202,7 @@ class ConceptVideo:
         found, prompt_of = self._detect(tuple(self._sought), embedding)
         masks, scores = model.run_tracker_propagation(session, frame, reverse=False)
         known = tuple(session.obj_ids)
-        found, prompt_of = self._limited(found, prompt_of, masks, capacity)
+        found, prompt_of, leaving = self._limited(found, prompt_of, masks, capacity)
         plan, tables = model.run_tracker_update_planning_phase(
             inference_session=session,
             frame_idx=frame,
@@ -228,8 +224,10 @@ class ConceptVideo:
         self._searched_frame = frame
         seen = list(followed(known, masks, scores, found, plan, tables, frame))
         seen += self._begun(plan["new_det_obj_ids"], found["mask"][plan["new_det_out_inds"]])
+        for internal_id in leaving:
+            self._drop(internal_id)
         self._cut_tables()
-        return [one for one in seen if not self._is_muted(one)]
+        return self._shown([one for one in seen if one.internal_id not in leaving])
 
     def tensors(self) -> Iterator[torch.Tensor]:
         """Yield what is held beside the session's."""
@@ -283,21 +281,21 @@ class ConceptVideo:
         prompt_of: dict[int, int],
         masks: torch.Tensor,
         capacity: int,
-    ) -> tuple[dict[str, torch.Tensor], dict[int, int]]:
-        """Set which detections begin objects; return those that upstream is given.
+    ) -> tuple[dict[str, torch.Tensor], dict[int, int], list[int]]:
+        """Set which detections begin objects; return those for upstream, and which objects leave.
 
         Where nothing is followed, upstream begins all that it is given, whatever their scores.
         """
         default = self._model.config.new_det_thresh if len(masks) > 0 else 0.0
-        begun = self._beginning(found, prompt_of, masks, capacity, default)
+        begun, leaving = self._beginning(found, prompt_of, masks, capacity, default)
         self._model.max_num_objects = len(masks) + len(begun)
         if len(masks) == 0:
             begun.sort()
             kept = {name: values[begun] for name, values in found.items()}
-            return kept, {at: prompt_of[one] for at, one in enumerate(begun)}
+            return kept, {at: prompt_of[one] for at, one in enumerate(begun)}, leaving
         self._model.new_det_thresh = torch.full_like(found["scores"].float(), torch.inf)
         self._model.new_det_thresh[begun] = -torch.inf
-        return found, prompt_of
+        return found, prompt_of, leaving
 
     def _beginning(
         self,
@@ -306,23 +304,27 @@ class ConceptVideo:
         masks: torch.Tensor,
         capacity: int,
         default: float = 0.0,
-    ) -> list[int]:
-        """Return which detections begin objects beside what is followed, the best first.
+    ) -> tuple[list[int], list[int]]:
+        """Return which detections begin objects, the best first, and which objects leave.
 
-        Those of texts that have no threshold of their own need the score `default`.
+        Detections of texts that have no threshold of their own need the score `default`.
         """
         session = self._session
         thresholds = [self._sought[one].concept.score_threshold for one in prompt_of.values()]
         least = [default if one is None else one for one in thresholds]
-        return beginning(
+        room = capacity + len(self.out_of_sight.removed) - len(session.obj_ids)
+        here = dict(zip(session.obj_ids, (masks > 0).flatten(1).any(1).tolist(), strict=True))
+        long_gone = [one for one in self.out_of_sight.long_gone if not here[one]]
+        begun = beginning(
             found,
             list(prompt_of.values()),
             torch.tensor(least, device=found["scores"].device),
             masks,
             [session.obj_id_to_prompt_id[one] for one in session.obj_ids],
             own_iou=self._model.assoc_iou_thresh,
-            most=capacity + len(self._muted) - len(session.obj_ids),
+            most=room + len(long_gone),
         )
+        return begun, long_gone[: max(0, len(begun) - room)]
 
     def _begin(
         self, prompt_ids: Sequence[int], frame: int, embedding: Sam3Embedding, capacity: int
@@ -335,7 +337,7 @@ class ConceptVideo:
         if here:
             shown = [session.at(one, frame) for one in here]
             masks = torch.cat([one["pred_masks"][:, 0] for one in shown if one is not None])
-        order = self._beginning(found, prompt_of, masks, capacity)
+        order, leaving = self._beginning(found, prompt_of, masks, capacity)
         if not order:
             return []
         ids = [session.max_obj_id + 1 + rank for rank in range(len(order))]
@@ -348,6 +350,8 @@ class ConceptVideo:
         for internal_id, kept in here.items():
             if kept is not None:
                 session.put_back(internal_id, frame, *kept)
+        for internal_id in leaving:
+            self._drop(internal_id)
         return self._begun(ids, begun)
 
     def _prompt_id(self, text: str) -> int:
@@ -376,21 +380,18 @@ class ConceptVideo:
             duplicate=self._model.hotstart_dup_thresh,
         )
         known = set(self._session.obj_ids)
-        for table in (self._unseen, self._origin):
-            for internal_id in [one for one in table if one not in known]:
-                del table[internal_id]
-        self._muted = [one for one in self._muted if one in known]
+        self._origin = {one: text for one, text in self._origin.items() if one in known}
+        self.out_of_sight.keep_only(known)
 
-    def _is_muted(self, one: Seen) -> bool:
-        """Whether an object is not shown; forget it where it has been out of sight for long."""
-        if one.internal_id not in self._muted:
-            return False
-        is_seen = bool((one.mask > 0).any())
-        unseen = 0 if is_seen else self._unseen.get(one.internal_id, 0) + 1
-        self._unseen[one.internal_id] = unseen
-        if unseen > _FRAMES_UNSEEN:
-            self._drop(one.internal_id)
-        return True
+    def _shown(self, seen: Sequence[Seen]) -> list[Seen]:
+        """Return what was not removed; forget what is out of sight for long."""
+        shown = [one for one in seen if one.internal_id not in self.out_of_sight.removed]
+        if seen:
+            are_seen = (torch.stack([one.mask for one in seen]) > 0).flatten(1).any(1).tolist()
+            ids = [one.internal_id for one in seen]
+            for internal_id in self.out_of_sight.note(dict(zip(ids, are_seen, strict=True))):
+                self._drop(internal_id)
+        return shown
 
     def _drop(self, internal_id: int) -> None:
         self._session.remove_object(internal_id)

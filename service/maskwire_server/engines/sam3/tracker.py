@@ -205,6 +205,7 @@ class Sam3Tracker(ConceptTracker):
             frame = self._latest
             seen = self._concepts.seek(concepts, frame, self._embeddings[frame], self._room)
             sightings = list(self._sightings([one for one in seen if one.is_new]))
+            self._forget_dropped()
             self._prune()
         return sightings
 
@@ -277,6 +278,7 @@ class Sam3Tracker(ConceptTracker):
             self._prompted_session,
             self._found_session,
             self._concepts,
+            self._concepts.out_of_sight,
         )
         restore = [remembered(owner) for owner in owners]
         try:

@@ -339,7 +339,8 @@ class VideoFrameResult(_message.Message):
     @_builtins.property
     def masks(self) -> _containers.RepeatedCompositeFieldContainer[_realtime_pb2.TrackedMask]:
         """The masks, one for each object that was prompted or found by a text by then; what the model
-        gives up as found by mistake is there no more.
+        gives up as found by mistake is there no more, nor what was out of sight for long when another
+        instance needed its place.
         """
 
     def __init__(
