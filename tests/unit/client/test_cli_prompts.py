@@ -75,6 +75,18 @@ def test_texts(text: str, threshold: float | None, read: Text) -> None:
     assert parse_text(text, threshold) == read
 
 
+def test_numbers_that_no_message_holds_are_refused(tmp_path: Path) -> None:
+    large = 2**32
+    for typed in (f"3,4@{large}", f"3,4#{large}"):
+        with pytest.raises(typer.BadParameter, match=f"{large} is too large"):
+            parse_point(typed, frame=0)
+    with pytest.raises(typer.BadParameter, match=f"{large} is too large"):
+        parse_text(f"wheel@{large}")
+    with pytest.raises(typer.BadParameter, match=f"{large} is too large"):
+        parse_mask(f"{tmp_path}/mask.png@{large}")
+    assert parse_text("wheel@2147483647").object_id == 2**31 - 1
+
+
 @pytest.mark.parametrize("text", ["", "  ", "@4"])
 def test_texts_without_words_are_refused(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="TEXT"):

@@ -64,6 +64,7 @@ _LABELS = {
     "bg": PointLabel.BACKGROUND,
     "-": PointLabel.BACKGROUND,
 }
+_LARGEST_NUMBER = 2**31 - 1
 _OBJECT = re.compile(r"(?P<rest>.*)@(?P<number>[0-9]+)", re.DOTALL)
 _FRAME = re.compile(r"(?P<rest>.*)#(?P<number>[0-9]+)", re.DOTALL)
 
@@ -157,7 +158,12 @@ def _box(text: str, frame: int | None, option: str, label: BoxLabel) -> Box:
 
 def _split(suffix: re.Pattern[str], text: str) -> tuple[str, int | None]:
     match = suffix.fullmatch(text)
-    return (match["rest"], int(match["number"])) if match else (text, None)
+    if match is None:
+        return text, None
+    number = int(match["number"])
+    if number > _LARGEST_NUMBER:
+        raise typer.BadParameter(f"{number} is too large: it is at most {_LARGEST_NUMBER}")
+    return match["rest"], number
 
 
 def _split_frame(text: str, frame: int | None) -> tuple[str, int | None]:
