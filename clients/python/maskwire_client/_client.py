@@ -127,7 +127,8 @@ class Client(StreamingCalls, JobCalls):
             encoding: Form of the masks on the wire.
             return_multiple_masks: Return alternatives for each object, best first, and of each text
                 only the best instances.
-            max_masks: Most alternatives, or instances of a text, 1 to 32; None means 3.
+            max_masks: Most alternatives, or instances of a text, 1 to 32; None means 3. It counts
+                with `return_multiple_masks` only.
             include_scores: Return the masks' scores.
             include_boxes: Return normalized boxes besides the pixel boxes.
             include_logits: Return logits, to refine from with `MaskPrompt`.

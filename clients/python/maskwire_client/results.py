@@ -243,7 +243,8 @@ class SegmentationResult:
     """The masks of the prompted objects; iterating gives them too.
 
     Attributes:
-        masks: Objects in the order of their first prompts, alternatives best first.
+        masks: What each text found, most confident first; then the other objects in the order of
+            their first prompts, alternatives best first.
         info: How they came about.
         pictures: The pictures that were asked for, in that order.
     """

@@ -202,7 +202,8 @@ class SegmentResult:
     """The masks of the prompted objects, and how they came about (`Processed`).
 
     Attributes:
-        masks: Objects in the order of their first prompts, alternatives best first.
+        masks: What each text found, most confident first; then the other objects in the order of
+            their first prompts, alternatives best first.
         mask_options: The options that were asked for, which say what of the masks to send.
         pictures: In the order of the request's renderings.
         image: The image.
