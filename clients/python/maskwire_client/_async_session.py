@@ -150,7 +150,7 @@ class AsyncSession(SessionView):
         await self._control(Control(set_paused=realtime_pb2.SetPaused(paused=False)), timeout_s)
 
     async def reset(self, *, timeout_s: float | None = None) -> None:
-        """Forget all objects and frames; the next frame may have another size."""
+        """Forget all objects, texts and frames; the next frame may have another size."""
         await self._control(Control(reset=realtime_pb2.ResetSession()), timeout_s)
 
     async def export_seed(self, *, timeout_s: float | None = None) -> SessionSeed:

@@ -180,7 +180,7 @@ class Session(SessionView):
         self._control(Control(set_paused=realtime_pb2.SetPaused(paused=False)), timeout_s)
 
     def reset(self, *, timeout_s: float | None = None) -> None:
-        """Forget all objects and frames; the next frame may have another size."""
+        """Forget all objects, texts and frames; the next frame may have another size."""
         self._control(Control(reset=realtime_pb2.ResetSession()), timeout_s)
 
     def export_seed(self, *, timeout_s: float | None = None) -> SessionSeed:

@@ -156,7 +156,7 @@ class SetPaused:
 
 @dataclass(frozen=True, slots=True)
 class ResetSession:
-    """Forget all objects and frames."""
+    """Forget all objects, texts and frames."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,9 @@ class Prompt(_message.Message):
     In videos and sessions a text stands alone: it is looked for from its frame on, every instance is
     an object as soon as it appears, and the first one takes the object_id of the text where that has
     one. Boxes, points and masks beside it are objects of their own, and correct what was found by
-    its id; a negative box is INVALID_ARGUMENT.
+    its id; a negative box is INVALID_ARGUMENT. A model that a video's request names, and that of a
+    session, must take text itself. Where an object is out of sight for long, its place goes to a new
+    instance that needs it; its id does not.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -413,7 +413,7 @@ class SessionControl(_message.Message):
 
     @_builtins.property
     def reset(self) -> Global___ResetSession:
-        """Forgets all objects and frames; the next frame may have another size."""
+        """Forgets all objects, texts and frames; the next frame may have another size."""
 
     @_builtins.property
     def export_seed(self) -> Global___ExportSeed:
@@ -517,7 +517,7 @@ Global___SetPaused: _TypeAlias = SetPaused  # noqa: Y015
 
 @_typing.final
 class ResetSession(_message.Message):
-    """ResetSession forgets all objects and frames."""
+    """ResetSession forgets all objects, texts and frames."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
