@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +106,22 @@ def test_what_is_missing_to_load_a_model_is_said(specification: ModelSpecificati
     with pytest.raises(MaskwireError, match=words) as caught:
         Sam2EngineFactory().load(specification)
     assert caught.value.code is ErrorCode.MODEL_UNAVAILABLE
+
+
+def test_weights_that_others_replaced_are_not_served_under_the_first_ones_name(
+    tmp_path: Path, small_sam2: Sam2Files
+):
+    file = tmp_path / "weights.pt"
+    shutil.copy(small_sam2.checkpoint, file)
+    specification = ModelSpecification(
+        "own", "sam2", checkpoint=file, config=small_sam2.config, device="cpu"
+    )
+    engine = Sam2EngineFactory().load(specification)
+    engine.drop_weights()
+    state = torch.load(file, weights_only=True)["model"]
+    torch.save({"model": {name: -tensor for name, tensor in state.items()}}, file)
+    with pytest.raises(MaskwireError, match="restart the server"):
+        engine.load_weights()
+    shutil.copy(small_sam2.checkpoint, file)
+    engine.load_weights()
+    engine.close()
