@@ -236,6 +236,9 @@ def _refuse_to_parse(_: bytes) -> Message:
 
 
 async def _let_cancellation_arrive() -> None:
-    # grpc.aio ends the requests of a cancelled call as if the client had closed its half; the
-    # CancelledError comes with the next turn of the event loop.
+    # grpc.aio ends the requests of a cancelled call as if the client had closed its half, and tells
+    # of the cancellation right after it: in the next turn of the event loop, but where its thread
+    # is held up in between (3 of 100 calls on two cores that were taken away for milliseconds all
+    # the time). So no method may do anything at the end of its requests that a client who cancelled
+    # would mind: an upload ends where all bytes are there that were announced, and not else.
     await asyncio.sleep(0)
