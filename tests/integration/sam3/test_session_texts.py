@@ -35,7 +35,7 @@ from maskwire_server.domain.video.requests import FramePrompt
 from maskwire_server.engines.sam3 import Sam3Engine
 from maskwire_server.observability.metrics import Metrics
 from tests.support import video_world, videos
-from tests.support.sam3_scenes import Scene, draw_clip
+from tests.support.sam3_scenes import COLOURS, Scene, draw_clip
 from tests.support.session_world import Talk, frame, refused, result
 from tests.support.video_world import BOTH, request, world
 
@@ -204,6 +204,32 @@ async def test_what_a_text_found_leaves_its_place_and_nothing_of_it_is_left(
         assert ids(result(answer)) == [2]
         assert [one.object_id for one in (await exported(talk)).objects] == [2]
         assert ids(result(await talk.ask(frame(square, 99)))) == [2]
+
+
+async def test_what_the_model_gives_up_is_gone_unless_it_is_prompted_just_then(service, clip):
+    """The disc turns green: it is followed, but no detection of the text confirms it any more."""
+    scene, files = clip[0], [io.BytesIO(), io.BytesIO()]
+    for colour, file in zip(("red", "green"), files, strict=True):
+        pixels = scene.pixels.copy()
+        pixels[scene.shapes[DISC].mask] = COLOURS[colour]
+        Image.fromarray(pixels).save(file, "PNG")
+    red, green = (file.getvalue() for file in files)
+    async with session(service) as talk:
+        assert ids(result(await talk.ask(frame(red, 0, text("red disc"))))) == [1]
+        dropped = 1
+        while ids(result(await talk.ask(frame(green, dropped)))):
+            dropped += 1
+        assert dropped > 1
+        assert (await exported(talk)).objects == ()
+    async with session(service) as talk:
+        await talk.ask(frame(red, 0, text("red disc")))
+        for number in range(1, dropped):
+            await talk.ask(frame(green, number))
+        asked = frame(green, dropped, boxed(scene, DISC, 1))
+        assert ids(result(await talk.ask(asked))) == [1]
+        (still,) = result(await talk.ask(frame(green, dropped + 1))).masks
+        assert (still.mask.object_id, still.is_new) == (1, False)
+        assert [one.object_id for one in (await exported(talk)).objects] == [1]
 
 
 def on_frame(number: int, prompt: Prompt) -> FramePrompt:

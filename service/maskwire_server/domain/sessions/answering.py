@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 from ..executor import BoundedExecutor
 from ..geometry import ImageSize
@@ -45,9 +45,10 @@ class Answering:
         """Objects that the model gave up, until an answer has shown that they are gone."""
         return self._given_up
 
-    def give_up(self, object_ids: Iterable[int]) -> None:
-        """Note objects that the model gave up."""
-        self._given_up.update(object_ids)
+    def give_up(self, before: Collection[int], now: Collection[int]) -> None:
+        """Note objects that the model gave up; one that prompts began anew is not given up."""
+        self._given_up.update(before)
+        self._given_up.difference_update(now)
 
     def forget(self, object_ids: Collection[int]) -> None:
         """Forget objects that were removed."""

@@ -142,12 +142,12 @@ class SessionState:
             tracked = tracker.advance(number, encoded.embedding)
             self._next_number += 1
             self._frames.add(held)
-            self._answering.give_up(set(known) - set(tracker.object_ids))
-            found = seek(tracker, said, self._new_id)
-            kept = set(tracker.object_ids)
-            self._answering.give_up(set(known) - kept)
-            prompted = tracker.prompt(number, objects, multimask=multimask) if objects else ()
-            still = (one for one in tracked if one.object_id in kept)
+            try:
+                found = seek(tracker, said, self._new_id)
+                prompted = tracker.prompt(number, objects, multimask=multimask) if objects else ()
+            finally:
+                self._answering.give_up(known, tracker.object_ids)
+            still = (one for one in tracked if one.object_id in tracker.object_ids)
             return Sightings((*still, *found), tuple(prompted))
 
         seen = await self._on_device(follow, costs, "track", len(known))
@@ -182,14 +182,16 @@ class SessionState:
 
         def correct() -> Sightings:
             prepare(tracker, said)
-            known = set(tracker.object_ids)
+            known = tracker.object_ids
             if starts_anew:
                 tracker.clear_prompts([one.object_id for one in objects if one.object_id in known])
-            found = seek(tracker, said, self._new_id)
-            self._answering.give_up(known - set(tracker.object_ids))
-            if not objects:
-                return Sightings(tuple(found))
-            prompted = tracker.prompt(held.number, objects, multimask=multimask)
+            try:
+                found = seek(tracker, said, self._new_id)
+                if not objects:
+                    return Sightings(tuple(found))
+                prompted = tracker.prompt(held.number, objects, multimask=multimask)
+            finally:
+                self._answering.give_up(known, tracker.object_ids)
             return Sightings(tuple(found), tuple(prompted))
 
         seen = await self._on_device(correct, costs, "prompt", len(objects))
