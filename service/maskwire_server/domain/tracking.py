@@ -60,11 +60,15 @@ class PromptedObject:
         candidates: The answers in the model's own order; the tracker goes on with the one of the
             highest predicted IoU, the first of equals.
         presence: Probability that the object is visible in the prompted frame, 0 to 1.
+        text: The text that had found the object; empty where none did.
+        confidence: As of a sighting.
     """
 
     object_id: int
     candidates: tuple[MaskCandidate, ...]
     presence: float
+    text: str = ""
+    confidence: float | None = None
 
     @property
     def best(self) -> MaskCandidate:
@@ -75,7 +79,7 @@ class PromptedObject:
         """Return the object as it is seen now, found by the text that had found it before."""
         logits = self.best.logits
         if before is None:
-            return ObjectSighting(self.object_id, logits, self.presence)
+            return ObjectSighting(self.object_id, logits, self.presence, self.text, self.confidence)
         return replace(before, logits=logits, presence=self.presence)
 
 

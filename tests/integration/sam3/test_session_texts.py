@@ -232,6 +232,20 @@ async def test_what_the_model_gives_up_is_gone_unless_it_is_prompted_just_then(s
         assert [one.object_id for one in (await exported(talk)).objects] == [1]
 
 
+async def test_a_correction_leaves_an_object_with_the_text_that_found_it(service, clip, pictures):
+    async with session(service) as talk:
+        await talk.ask(frame(pictures[0], 1, text("red disc")))
+        corrected = NewPrompts((boxed(clip[0], DISC, 1),), None, replace=False)
+        (disc,) = result(await talk.ask(corrected)).masks
+        assert (disc.mask.object_id, disc.mask.text) == (1, "red disc")
+        seed = await exported(talk)
+    assert [(one.object_id, one.text) for one in seed.objects] == [(1, "red disc")]
+    async with session(service, seed) as talk:
+        for number in range(1, 4):
+            (disc,) = result(await talk.ask(frame(pictures[number], number))).masks
+            assert (disc.mask.object_id, disc.mask.text) == (1, "red disc")
+
+
 def on_frame(number: int, prompt: Prompt) -> FramePrompt:
     return FramePrompt(prompt, number)
 

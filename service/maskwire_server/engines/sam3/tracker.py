@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -160,16 +161,14 @@ class Sam3Tracker(ConceptTracker):
                 session, internal_id = self._object(object_id)
                 if frame == self._latest:
                     self._remember_followed(object_id, session, internal_id, frame)
-                answers.append(
-                    self._prompting.answer(
-                        session,
-                        internal_id,
-                        prompts,
-                        frame,
-                        embedding,
-                        starts_anew=object_id in self._restarts,
-                        multimask=multimask,
-                    )
+                answer = self._prompting.answer(
+                    session,
+                    internal_id,
+                    prompts,
+                    frame,
+                    embedding,
+                    starts_anew=object_id in self._restarts,
+                    multimask=multimask,
                 )
                 self._restarts.discard(object_id)
                 self._settled.add((object_id, frame))
@@ -181,6 +180,12 @@ class Sam3Tracker(ConceptTracker):
                 self._prompting.carry(session, internal_id, later)
                 if session is self._found_session:
                     self._concepts.keep(internal_id)
+                    answer = replace(
+                        answer,
+                        text=self._concepts.text_of(internal_id),
+                        confidence=self._concepts.confidence_of(internal_id),
+                    )
+                answers.append(answer)
             self._prune()
         return answers
 
