@@ -84,12 +84,14 @@ def pairs(servicer: Any) -> Any:
     )
 
 
-def start(channel: Any, kind: str, *, silent: bool = False, **options: Any) -> Any:
+def start(
+    channel: Any, kind: str, *, silent: bool = False, messages: int = 2, **options: Any
+) -> Any:
     """Begin a call of one kind.
 
-    Where the client streams, it sends two messages, or none and stays open (`silent`): a server
-    that refuses early then meets no message on its way, which grpc.aio's client reports as
-    INTERNAL when it loses that race.
+    Where the client streams, it sends two messages, or none and stays open (`silent`), or one and
+    stays open: a server that refuses early then meets no message on its way, which grpc.aio's
+    client reports as INTERNAL when it loses that race.
     """
     if kind == "unary":
         stub = model_pb2_grpc.ModelServiceStub(channel)
@@ -102,11 +104,15 @@ def start(channel: Any, kind: str, *, silent: bool = False, **options: Any) -> A
         uploads = _nothing() if silent else iter([file_pb2.UploadFileRequest()] * 2)
         return stub.UploadFile(uploads, **options)
     stub = realtime_pb2_grpc.RealtimeServiceStub(channel)
-    messages = _nothing() if silent else iter([realtime_pb2.RunSessionRequest()] * 2)
-    return stub.RunSession(messages, **options)
+    requests = [realtime_pb2.RunSessionRequest()] * (0 if silent else messages)
+    given = iter(requests) if len(requests) == 2 else _nothing(*requests)
+    return stub.RunSession(given, **options)
 
 
-async def _nothing() -> Any:
+async def _nothing(*before: Any) -> Any:
+    """Yield what comes before, and then nothing, nor an end."""
+    for one in before:
+        yield one
     await asyncio.Event().wait()
     yield None
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -189,14 +191,25 @@ async def test_a_killed_server_costs_unanswered_frames_only(
     tmp_path: Path, address: str, connect: Connect
 ) -> None:
     pictures = [encode_image(disk(shift), "jpeg") for shift in range(16)]
+    frozen = threading.Event()
+
+    def filmed() -> Iterator[bytes]:
+        """Freeze the server once the 13th is sent: however late the kill, it has no answer."""
+        yield from pictures[:13]
+        first.signal(signal.SIGSTOP)
+        frozen.set()
+        yield from pictures[13:]
+
     with server_process(tmp_path) as first:
         policy = Reconnect(targets=(address,), seed_interval_s=0.0)
         async with (
             connect(first.address) as client,
             client.open_session(reconnect=policy, window=6) as session,
         ):
-            stream = session.stream(pictures, points=[CLICK])
-            results = [await anext(stream) for _ in range(5)]
+            stream = session.stream(filmed(), points=[CLICK])
+            # The window then has room for the 13th.
+            results = [await anext(stream) for _ in range(7)]
+            assert await asyncio.to_thread(frozen.wait, 60)
             first.signal(signal.SIGKILL)
             results += [one async for one in stream]
             assert session.resumed_object_ids == (3,)

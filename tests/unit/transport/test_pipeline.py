@@ -197,7 +197,7 @@ async def test_interceptors_run_from_the_outermost_to_the_innermost():
 async def test_a_request_that_does_not_come_is_not_waited_for(kind):
     method = {"unary": "ModelService/GetModel", "server_stream": "VideoService/TrackVideo"}[kind]
     services = Services()
-    async with serving([ErrorInterceptor()], *pairs(services), max_request_s=0.05) as channel:
+    async with serving([ErrorInterceptor()], *pairs(services), max_request_s=1.5) as channel:
         # On the wire a call of any kind may begin without its message.
         silent: Any = channel.stream_stream(f"/maskwire.v1.{method}")(timeout=600)
         assert await silent.code() is grpc.StatusCode.DEADLINE_EXCEEDED
