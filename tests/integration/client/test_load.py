@@ -230,7 +230,8 @@ async def test_a_connection_that_breaks_is_made_again_and_its_frames_are_lost_by
     broken: list[bool] = []
 
     def answers(request, stream):
-        if request.frame.frame_id == 4 and not broken:
+        # Not one frame alone: it may be shed where this process is held up.
+        if request.frame.frame_id >= 4 and not broken:
             broken.append(True)
             return [scripted.GO_AWAY]
         return scripted.answer(request, stream)
@@ -245,7 +246,7 @@ async def test_a_connection_that_breaks_is_made_again_and_its_frames_are_lost_by
 
 async def test_a_session_that_breaks_for_good_is_followed_by_another() -> None:
     def answers(request, stream):
-        is_broken = len(script.streams) == 1 and request.frame.frame_id == 2
+        is_broken = len(script.streams) == 1 and request.frame.frame_id >= 2
         return [scripted.GO_AWAY] if is_broken else scripted.answer(request, stream)
 
     script = SessionScript(answers)
