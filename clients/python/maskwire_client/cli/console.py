@@ -1,4 +1,7 @@
-"""Where commands write: results to standard output, progress and messages to standard error."""
+"""Where commands write: results to standard output, progress and messages to standard error.
+
+Strings are printed as they are: words and paths may have brackets, which are no markup.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,12 @@ __all__ = ["messages", "print_json", "results"]
 
 def results() -> Console:
     """Return the console for what a command was asked for."""
-    return Console()
+    return Console(markup=False, emoji=False)
 
 
 def messages() -> Console:
     """Return the console for progress and errors, so that `--json` leaves standard output clean."""
-    return Console(stderr=True)
+    return Console(stderr=True, markup=False, emoji=False)
 
 
 def print_json(value: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 from PIL import Image
 from rich.status import Status
+from rich.text import Text
 
 from .. import coco
 from .._client import Client
@@ -118,22 +119,24 @@ def _read(photograph: Photograph) -> Image.Image:
 def _report(answers: dict[str, SegmentationResult], out: Path) -> None:
     console = results()
     for file_name, answer in answers.items():
-        console.print(f"\n[bold]{out / file_name}[/bold]")
+        console.print(f"\n{out / file_name}", style="bold")
         console.print(mask_table(answer))
         console.print(summary_table(answer.info))
     file_name = next(iter(answers))
-    console.print(f"\nLook at [bold]{out / 'overlay.png'}[/bold]; the masks are in", end=" ")
-    console.print(f"[bold]{out / 'masks.json'}[/bold] (COCO RLE, scores, boxes).")
+    overlay, masks = ((str(out / name), "bold") for name in ("overlay.png", "masks.json"))
+    files = Text.assemble("\nLook at ", overlay, "; the masks are in ", masks)
+    console.print(files, "(COCO RLE, scores, boxes).")
     console.print(f"Then try: maskwire segment {out / file_name} --point 150,290 --multiple")
 
 
 def _report_reconstruction(result: ObjectsResult, files: Sequence[Path], out: Path) -> None:
     console = results()
     image = out / RECONSTRUCTED.file_name
-    console.print(f"\n[bold]{image}[/bold], the {RECONSTRUCTED.caption} in 3D")
+    title = Text.assemble("\n", (str(image), "bold"), f", the {RECONSTRUCTED.caption} in 3D")
+    console.print(title)
     artifacts = tuple(artifact for artifact in result.artifacts if artifact.kind in _KINDS)
     console.print(reconstruction_tables(dataclasses.replace(result, artifacts=artifacts), files))
     turntable = out / "reconstruction" / "turntable.png"
-    console.print(f"\nLook at [bold]{turntable}[/bold].", soft_wrap=True)
+    console.print(Text.assemble("\nLook at ", (str(turntable), "bold"), "."), soft_wrap=True)
     command = f"maskwire reconstruct {image} --box 276,342,512,512"
     console.print(f"Then try: {command}", soft_wrap=True)

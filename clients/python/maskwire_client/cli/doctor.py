@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from PIL import Image
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from .connection import ConfigOption, read_settings, server_module
 from .console import messages, print_json, results
@@ -21,7 +21,7 @@ from .failures import CommandFailure
 __all__ = ["doctor"]
 
 _ALL = "all"
-_STYLES = {"PASSED": "[green]passed[/green]", "FAILED": "[bold red]failed[/bold red]"}
+_STYLES = {"PASSED": "green", "FAILED": "bold red"}
 _MASK_THRESHOLD = 127
 
 
@@ -67,7 +67,7 @@ def doctor(
         with messages().status(f"examining {title}") as status:
             for finding in findings:
                 reports[title].append(finding)
-                status.update(f"examining {title}; last: {escape(finding.subject)}")
+                status.update(Text(f"examining {title}; last: {finding.subject}"))
     if as_json:
         print_json({title: [_plain(one) for one in found] for title, found in reports.items()})
     else:
@@ -148,6 +148,7 @@ def _table(title: str, findings: Iterable[Any]) -> Table:
     table.add_column("verdict", no_wrap=True)
     table.add_column("what was seen", overflow="fold")
     for finding in findings:
-        verdict = _STYLES.get(finding.verdict.name, "[yellow]skipped[/yellow]")
-        table.add_row(escape(finding.subject), verdict, escape(finding.detail))
+        name = finding.verdict.name
+        verdict = Text(name.lower(), style=_STYLES.get(name, "yellow"))
+        table.add_row(finding.subject, verdict, finding.detail)
     return table

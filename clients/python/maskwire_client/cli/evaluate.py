@@ -151,7 +151,7 @@ class _Call:
                     objects.append(judged)
                     progress.update(task, completed=len(objects) + len(skipped))
         for name in skipped:
-            messages().print(f"{name} is left out: its mask is empty", markup=False)
+            messages().print(f"{name} is left out: its mask is empty")
         if not objects:
             raise CommandFailure("all masks are empty", ExitCode.USAGE)
         return _Outcome(

@@ -29,9 +29,9 @@ def report_failure(failure: CommandFailure) -> ExitCode:
     """Print a failure and return its exit code."""
     console = messages()
     console.print("error:", style="bold red", end=" ")
-    console.print(failure.message, markup=False, highlight=False, soft_wrap=True)
+    console.print(failure.message, highlight=False, soft_wrap=True)
     if failure.hint:
-        console.print(failure.hint, markup=False, highlight=False, soft_wrap=True)
+        console.print(failure.hint, highlight=False, soft_wrap=True)
     return failure.exit_code
 
 

@@ -76,7 +76,7 @@ def _bar() -> Progress:
 def _show(progress: Progress, task: TaskID, event: JobEvent) -> None:
     progress.update(task, description=stage_text(event), completed=event.fraction)
     if event.log_line:
-        progress.console.print(event.log_line, markup=False, highlight=False)
+        progress.console.print(event.log_line, highlight=False)
 
 
 def _say_how_to_go_on(watch: JobWatch[Any], connection: Connection) -> None:
@@ -85,7 +85,7 @@ def _say_how_to_go_on(watch: JobWatch[Any], connection: Connection) -> None:
         text = f"{watch.job_name} waits until a service with these settings runs again."
     else:
         text = f"{watch.job_name} goes on without this program."
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(text, highlight=False, soft_wrap=True)
     commands = [
         f"maskwire jobs watch {watch.job_name} --after {watch.last_sequence}",
         f"maskwire jobs result {watch.job_name} --out DIR",
@@ -93,4 +93,4 @@ def _say_how_to_go_on(watch: JobWatch[Any], connection: Connection) -> None:
     ]
     for command in commands:
         line = f"  {command}{connection.arguments}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True)

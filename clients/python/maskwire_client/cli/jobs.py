@@ -126,7 +126,7 @@ def watch_job(
                 if as_json:
                     console.print_json(data=event_to_json(event), indent=None)
                 else:
-                    console.print(event_line(event), markup=False, highlight=False, soft_wrap=True)
+                    console.print(event_line(event), highlight=False, soft_wrap=True)
         job = client.job(_full(name))
     if job.state is JobState.CANCELLED:
         raise JobCancelled(job.name)

@@ -9,7 +9,6 @@ from typing import Any
 
 from PIL import Image
 from rich.table import Table
-from rich.text import Text  # plain: words in brackets are no markup
 
 from .. import coco
 from ..geometry import Box
@@ -65,7 +64,7 @@ def mask_table(result: SegmentationResult) -> Table:
             "" if mask.score is None else f"{mask.score:.3f}",
             f"{mask.area_px:,}",
             _corners(mask.box),
-            Text(mask.text),
+            mask.text,
         )
     if not any(mask.text for mask in result.masks):
         table.columns.pop()
@@ -86,7 +85,7 @@ def summary_table(info: ProcessingInfo, written: Sequence[Path] = ()) -> Table:
     )
     table.add_row("server ms", stages + (", embedding cached" if info.embedding_cached else ""))
     for path in written:
-        table.add_row("wrote", Text(str(path)))
+        table.add_row("wrote", str(path))
     return table
 
 
@@ -94,7 +93,7 @@ def files_table(written: Sequence[Path], most: int = 12) -> Table:
     """Return which files were written; of many the first, and how many more."""
     table = Table.grid(padding=(0, 2))
     for path in written[:most]:
-        table.add_row("wrote", Text(str(path)))
+        table.add_row("wrote", str(path))
     if len(written) > most:
         table.add_row("", f"and {len(written) - most} more")
     return table
