@@ -53,7 +53,6 @@ from tests.support.four_kinds import (
 )
 from tests.support.grpc_serving import detail, reason, serving
 
-
 LIMIT_S = 1.0
 """Of a call's time: enough for the servicer to begin, wherever this process is held up."""
 
