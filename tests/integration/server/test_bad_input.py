@@ -314,25 +314,28 @@ def test_an_expired_deadline(stub):
 
 
 def test_clients_that_cancel_in_the_middle(server, stub):
-    before = scraped(server.metrics_port, "grpc_server_started_total", "SegmentImage")
-    cancelled_before = cancelled_calls(server.metrics_port)
-    pending = []
-    for seed in range(8):
-        request = valid_request()
-        request.image.data = encoded_image(seed=100 + seed)
-        pending.append(stub.SegmentImage.future(request))
-    while scraped(server.metrics_port, "grpc_server_started_total", "SegmentImage") < before + 8:
-        pass
-    for future in pending:
-        future.cancel()
-    while cancelled_calls(server.metrics_port) == cancelled_before:
-        pass
+    cancelled_before = calls(server, "handled", "CANCELLED")
+    # Where this program stands still, all of them may have been answered before.
+    while calls(server, "handled", "CANCELLED") == cancelled_before:
+        started, handled = calls(server, "started") + 8, calls(server, "handled") + 8
+        pending = []
+        for seed in range(8):
+            request = valid_request()
+            request.image.data = encoded_image(seed=100 + seed)
+            pending.append(stub.SegmentImage.future(request))
+        while calls(server, "started") < started:
+            pass
+        for future in pending:
+            future.cancel()
+        while calls(server, "handled") < handled:
+            pass
     assert_serves(stub)
     assert scraped(server.metrics_port, "maskwire_queue_depth", "cpu") == 0
 
 
-def cancelled_calls(metrics_port: int) -> float:
-    return scraped(metrics_port, "grpc_server_handled_total", "SegmentImage", "CANCELLED")
+def calls(server, what: str, *labels: str) -> float:
+    name = f"grpc_server_{what}_total"
+    return scraped(server.metrics_port, name, "SegmentImage", *labels)
 
 
 def test_memory_returns(server, stub):

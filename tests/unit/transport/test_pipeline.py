@@ -128,6 +128,9 @@ async def test_a_cancelled_stream_does_not_look_like_a_half_close():
     calls, finalised = 20, []
 
     class Uploads(file_pb2_grpc.FileServiceServicer):
+        def __init__(self):
+            self.begun, self.ended = asyncio.Event(), asyncio.Event()
+
         async def UploadFile(self, requests, context):
             try:
                 async for _ in requests:
@@ -144,7 +147,8 @@ async def test_a_cancelled_stream_does_not_look_like_a_half_close():
     pair = (file_pb2_grpc.add_FileServiceServicer_to_server, servicer)
     async with serving([Interceptor()], pair) as channel:
         for _ in range(calls):
-            servicer.begun, servicer.ended = asyncio.Event(), asyncio.Event()
+            servicer.begun.clear()
+            servicer.ended.clear()
             call = file_pb2_grpc.FileServiceStub(channel).UploadFile(one_then_silence())
             await servicer.begun.wait()
             call.cancel()
