@@ -134,7 +134,9 @@ def read_sought(prompts: Sequence[Prompt]) -> tuple[SoughtConcept, ...]:
             raise invalid_field(f"{one.field}.object_id", "another text has it")
         if one.object_id is not None:
             known.add(one.object_id)
-        sought[text] = SoughtConcept(text, one.content.score_threshold, one.object_id)
+        sought[text] = SoughtConcept(
+            text, one.content.score_threshold, one.object_id, f"{one.field}.text.text"
+        )
     if len(sought) > MAX_CONCEPTS:
         raise invalid_field("prompts", f"{len(sought)} texts are more than {MAX_CONCEPTS}")
     return tuple(sought.values())

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .concepts import ConceptEngine
 from .geometry import ImageSize
-from .prompts import Prompt, TextPrompt
 from .tracking import ObjectSighting, ObjectTracker, TrackingEngine, TrackingLimits
 
 
@@ -35,18 +34,6 @@ class SoughtConcept:
     score_threshold: float | None = None
     object_id: int | None = None
     path: str = field(default="text", compare=False)
-
-
-def with_paths(
-    concepts: Sequence[SoughtConcept], prompts: Sequence[Prompt]
-) -> tuple[SoughtConcept, ...]:
-    """Return concepts with the paths of the prompts that they were read from."""
-    paths = {
-        one.content.text.strip(): f"{one.field}.text.text"
-        for one in prompts
-        if isinstance(one.content, TextPrompt)
-    }
-    return tuple(replace(one, path=paths[one.text]) for one in concepts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

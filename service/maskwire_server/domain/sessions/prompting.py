@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..concept_prompts import MAX_CONCEPTS, read_sought
-from ..concept_tracking import ConceptTracker, SoughtConcept, with_paths
+from ..concept_tracking import ConceptTracker, SoughtConcept
 from ..errors import ErrorCode, MaskwireError, invalid_field
 from ..executor import BoundedExecutor
 from ..file_decoder import FileDecoder
@@ -94,7 +94,7 @@ class PromptReader:
         """
         if not prompts:
             return Said()
-        sought = with_paths(read_sought(prompts), prompts)
+        sought = read_sought(prompts)
         known = () if tracker is None else tracker.object_ids
         count = len({one.text for one in (*sought_by(tracker), *sought)})
         if count > MAX_CONCEPTS:

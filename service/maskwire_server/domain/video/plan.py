@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..concept_prompts import MAX_CONCEPTS, read_sought
-from ..concept_tracking import SoughtConcept, with_paths
+from ..concept_tracking import SoughtConcept
 from ..errors import MaskwireError, invalid_field
 from ..prompts import PointPrompt, Prompt, TextPrompt
 from .requests import FramePrompt, FrameRange, TrackDirection
@@ -126,7 +126,7 @@ def gather_concepts(prompts: Sequence[FramePrompt]) -> Mapping[int, tuple[Sought
     for one in prompts:
         if isinstance(one.prompt.content, TextPrompt):
             sought.setdefault(one.frame_index, []).append(one.prompt)
-    return {frame: with_paths(read_sought(some), some) for frame, some in sought.items()}
+    return {frame: read_sought(some) for frame, some in sought.items()}
 
 
 def _check_texts(prompts: Sequence[Prompt]) -> None:
