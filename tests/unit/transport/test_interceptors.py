@@ -182,14 +182,33 @@ async def test_a_deadline_beyond_the_cap_is_shortened():
         assert f"{LIMIT_S:g} s" in error.details()
 
 
-async def test_the_clients_own_deadline_ends_the_servicer():
+@pytest.mark.parametrize("timeout_s", [0.5, 1.0, 1.001, 2.005])
+async def test_the_clients_own_deadline_ends_the_servicer(timeout_s):
+    """From a second on the client's time is over before the server's, which has it rounded up."""
     services, recorder = Services(asyncio.Event().wait), Recorder()
     interceptors = [MetricsInterceptor(recorder), ErrorInterceptor(), DeadlineInterceptor(60, 600)]
     async with serving(interceptors, *pairs(services)) as channel:
-        error = await fail(start(channel, "unary", timeout=1.0), "unary")
+        error = await fail(start(channel, "unary", timeout=timeout_s), "unary")
         assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         await services.ended.wait()
         assert await recorder.codes("unary") == {"DEADLINE_EXCEEDED": 1}
+
+
+async def test_a_client_that_cancels_early_was_not_out_of_time():
+    begun = asyncio.Event()
+
+    async def hang():
+        begun.set()
+        await asyncio.Event().wait()
+
+    services, recorder = Services(hang), Recorder()
+    interceptors = [MetricsInterceptor(recorder), ErrorInterceptor()]
+    async with serving(interceptors, *pairs(services)) as channel:
+        call = start(channel, "unary", timeout=60)
+        await begun.wait()
+        call.cancel()
+        await services.ended.wait()
+        assert await recorder.codes("unary") == {"CANCELLED": 1}
 
 
 async def test_a_stalled_upload_of_a_unary_request_ends_with_the_deadline():
