@@ -16,7 +16,9 @@ from .child import ChildLimits
 
 _ANSWER_S = 30.0  # the first answer comes after its imports, 0.4 s on an idle core
 _END_S = 5.0
-_ARGV = (sys.executable, "-P", "-m", "maskwire_server.decoders.nursery")
+# It has no environment of the server's, so that this is told to it by an argument.
+_BYTE_CODE = ("-B",) if sys.dont_write_bytecode else ()
+_ARGV = (sys.executable, "-P", *_BYTE_CODE, "-m", "maskwire_server.decoders.nursery")
 _ENVIRONMENT = {
     # OpenBLAS would start a thread for each core as numpy is loaded.
     "OPENBLAS_NUM_THREADS": "1",
