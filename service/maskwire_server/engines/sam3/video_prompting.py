@@ -66,13 +66,7 @@ class VideoPrompting:
         index = session.obj_id_to_idx(internal_id)
         begins = frame not in session.frames_tracked_per_obj[index]
         earlier = session.at(internal_id, frame)
-        # Nor is it seen through what upstream makes of a frame in which a detection confirms it.
-        session.drop_at(internal_id, frame)
-        features, positions = self._tracker._prepare_vision_features(session, frame, 1)
-        *fine, coarse = (
-            level.permute(1, 2, 0).view(1, -1, *size)
-            for level, size in zip(features, self._tracker.backbone_feature_sizes, strict=True)
-        )
+        features, positions, *fine, coarse = self._afresh(session, internal_id, frame)
         candidates: tuple[MaskCandidate, ...] = ()
         if prompts.mask is not None and prompts.box is None and len(prompts.points) == 0:
             side = self._network.side
@@ -82,7 +76,7 @@ class VideoPrompting:
             )
         else:
             if not begins:
-                coarse = self._seen(session, index, frame, features[-1], positions[-1])
+                coarse = self._seen(session, index, frame, features, positions)
             else:
                 coarse = coarse + self._tracker.no_memory_embedding.view(1, -1, 1, 1)
             batch = self._batch(prompts, None if starts_anew else earlier)
@@ -108,13 +102,8 @@ class VideoPrompting:
         """Follow an object through held frames anew."""
         index = session.obj_id_to_idx(internal_id)
         for frame in frames:
-            session.drop_at(internal_id, frame)
-            features, positions = self._tracker._prepare_vision_features(session, frame, 1)
-            *fine, _ = (
-                level.permute(1, 2, 0).view(1, -1, *size)
-                for level, size in zip(features, self._tracker.backbone_feature_sizes, strict=True)
-            )
-            seen = self._seen(session, index, frame, features[-1], positions[-1])
+            features, positions, *fine, _ = self._afresh(session, internal_id, frame)
+            seen = self._seen(session, index, frame, features, positions)
             output = self._tracker._single_frame_forward(
                 image_embeddings=[*fine, seen],
                 multimask_output=self._tracker._use_multimask(False, None),
@@ -131,6 +120,23 @@ class VideoPrompting:
         """Return a mask of the whole frame, from shape (rows, columns)."""
         array = np.asarray(values.float().cpu().numpy(), dtype=np.float32)
         return MaskLogits(array, self._window)
+
+    def _afresh(
+        self, session: StreamedSession, internal_id: int, frame: int
+    ) -> tuple[torch.Tensor, ...]:
+        """Forget what an object was in a frame, through which it would be seen else.
+
+        Returns:
+            Of the coarsest level the features and positions as the memory attention takes them;
+            then all levels as the mask decoder takes them, shape (1, channels, rows, columns).
+        """
+        session.drop_at(internal_id, frame)
+        features, positions = self._tracker._prepare_vision_features(session, frame, 1)
+        levels = (
+            level.permute(1, 2, 0).view(1, -1, *size)
+            for level, size in zip(features, self._tracker.backbone_feature_sizes, strict=True)
+        )
+        return (features[-1], positions[-1], *levels)
 
     def _seen(
         self,
